@@ -1,0 +1,43 @@
+"""Which bucket a user is in. The same integer in Python, Polars and Spark, for ever.
+
+`bucket = pmod(xxhash64(user_id), buckets)` in Spark SQL's words: XXH64 with seed 42 of the id's eight little-endian
+bytes, as a signed 64-bit integer, modulo the number of buckets, never negative.
+
+Source: XXH64, github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark's `XxHash64` (seed 42).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_P3 = np.uint64(0x165667B19E3779F9)
+_P4 = np.uint64(0x85EBCA77C2B2AE63)
+_P5 = np.uint64(0x27D4EB2F165667C5)
+_SEED = np.uint64(42)
+
+
+def _rotl(x: npt.NDArray[np.uint64], bits: int) -> npt.NDArray[np.uint64]:
+    return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
+
+
+def xxhash64(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """XXH64 (seed 42) of each 64-bit integer, shape kept, as signed integers: what Spark's `xxhash64(long)` gives."""
+    k = np.ascontiguousarray(ids, dtype=np.int64).view(np.uint64)
+    with np.errstate(over="ignore"):
+        h = np.full(k.shape, _SEED + _P5 + np.uint64(8), dtype=np.uint64)
+        h ^= _rotl(k * _P2, 31) * _P1
+        h = _rotl(h, 27) * _P1 + _P4
+        h ^= h >> np.uint64(33)
+        h *= _P2
+        h ^= h >> np.uint64(29)
+        h *= _P3
+        h ^= h >> np.uint64(32)
+    return h.view(np.int64)
+
+
+def bucket_of(user_ids: npt.ArrayLike, buckets: int) -> npt.NDArray[np.int32]:
+    """The bucket, 0 … buckets-1, of each user id."""
+    return np.mod(xxhash64(user_ids), np.int64(buckets)).astype(np.int32)

@@ -1,0 +1,344 @@
+"""Contracts: what a table promises. An Avro record schema with field ids, a Great Expectations suite, a policy.
+
+A contract is written as files beside each other:
+
+    NAME.avsc            the Avro record schema; every field carries a "field-id"
+    NAME.suite.json      a Great Expectations suite (optional)
+    NAME.contract.json   the policy: target table, feed, available_at, mapping (optional)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping as AbcMapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from . import avro
+from .errors import ContractError
+
+FIELD_ID = "field-id"
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+Feed = Literal["live", "bootstrap"]
+Kind = Literal["events", "content"]
+
+TIME = pa.timestamp("us", tz="UTC")
+REQUIRED: dict[Kind, dict[str, pa.DataType]] = {
+    "events": {
+        "event_id": pa.string(),
+        "user_id": pa.int64(),
+        "item_id": pa.int64(),
+        "event_type": pa.string(),
+        "event_time": TIME,
+        "available_at": TIME,
+    },
+    "content": {"item_id": pa.int64(), "available_at": TIME},
+}
+RESERVED: frozenset[str] = frozenset({"known_at", "known_day", "bucket", "ordinal", "era"})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a contract. `id` is given once and never reused; a rename keeps it."""
+
+    id: int
+    name: str
+    avro: avro.AvroType
+    nullable: bool
+    has_default: bool
+    default: Any
+    aliases: tuple[str, ...]
+    doc: str
+
+    @property
+    def arrow(self) -> pa.Field:
+        return pa.field(self.name, avro.to_arrow(self.avro, where=self.name), nullable=self.nullable)
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """One event that a source row may turn into: SQL expressions over source columns, by contract field.
+
+    `when` is a SQL condition; a row for which it is not true emits nothing here.
+    """
+
+    fields: tuple[tuple[str, str], ...]
+    when: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How rows of a source become rows of the contract. `columns` declares source types (Avro) for untyped formats."""
+
+    emits: tuple[Emit, ...]
+    columns: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a table promises, at one version."""
+
+    name: str
+    version: int
+    kind: Kind
+    table: str
+    feed: Feed
+    available_at: Literal["arrival", "event_time"]
+    record: str
+    fields: tuple[Field, ...]
+    suite: str
+    mapping: Mapping | None
+    quarantine_limit: float
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of rows of this contract, in the contract's order."""
+        return pa.schema([field.arrow for field in self.fields])
+
+    def field(self, name: str) -> Field:
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise ContractError(
+            "unknown field",
+            where=f"contract {self.name}",
+            expected="one of " + ", ".join(f.name for f in self.fields),
+            got=repr(name),
+        )
+
+    @property
+    def avro_schema(self) -> dict[str, Any]:
+        """The Avro record schema as parsed JSON."""
+        schema: dict[str, Any] = json.loads(self.record)
+        return schema
+
+    @property
+    def expectations(self) -> dict[str, Any]:
+        """The Great Expectations suite as parsed JSON."""
+        suite: dict[str, Any] = json.loads(self.suite)
+        return suite
+
+    @property
+    def fingerprint(self) -> str:
+        """A short digest of all that the contract says, its version left out."""
+        content = json.dumps(replace(self, version=0).to_json(), sort_keys=True)
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        policy: dict[str, Any] = {
+            "kind": self.kind,
+            "table": self.table,
+            "feed": self.feed,
+            "available_at": self.available_at,
+            "quarantine_limit": self.quarantine_limit,
+        }
+        if self.mapping is not None:
+            policy["mapping"] = {
+                "columns": dict(self.mapping.columns),
+                "emit": [
+                    {"fields": dict(emit.fields)} | ({"when": emit.when} if emit.when is not None else {})
+                    for emit in self.mapping.emits
+                ],
+            }
+        return {
+            "name": self.name,
+            "version": self.version,
+            "avro": self.avro_schema,
+            "suite": self.expectations,
+            "policy": policy,
+        }
+
+    @classmethod
+    def from_json(cls, document: AbcMapping[str, Any]) -> Contract:
+        return parse(
+            document["name"],
+            document["avro"],
+            suite=document["suite"],
+            policy=document["policy"],
+            version=document["version"],
+        )
+
+
+def parse(
+    name: str,
+    record: AbcMapping[str, Any],
+    *,
+    suite: AbcMapping[str, Any] | None = None,
+    policy: AbcMapping[str, Any] | None = None,
+    version: int = 1,
+) -> Contract:
+    """A contract from its parts.
+
+    Raises:
+        ContractError: naming the part, what was expected and what was found.
+    """
+    where = f"contract {name}"
+    if not _NAME.match(name):
+        raise ContractError(
+            "not a contract name", where=where, expected="lower-case letters, digits and _, a letter first", got=name
+        )
+    policy = dict(policy or {})
+    unknown = sorted(set(policy) - {"kind", "table", "feed", "available_at", "quarantine_limit", "mapping"})
+    if unknown:
+        raise ContractError(
+            "unknown policy entry",
+            where=where,
+            expected="kind, table, feed, available_at, quarantine_limit, mapping",
+            got=", ".join(unknown),
+        )
+    kind = _choice(policy, "kind", ("events", "content"), where)
+    fields = _fields(record, where)
+    _check_required(fields, kind, where)
+    return Contract(
+        name=name,
+        version=version,
+        kind=kind,  # type: ignore[arg-type]
+        table=str(policy.get("table", kind)),
+        feed=_choice(policy, "feed", ("live", "bootstrap"), where),  # type: ignore[arg-type]
+        available_at=_choice(policy, "available_at", ("arrival", "event_time"), where),  # type: ignore[arg-type]
+        record=json.dumps(record, sort_keys=True),
+        fields=fields,
+        suite=json.dumps(suite or {"name": name, "expectations": []}, sort_keys=True),
+        mapping=_mapping(policy["mapping"], fields, where) if policy.get("mapping") is not None else None,
+        quarantine_limit=float(policy.get("quarantine_limit", 1.0)),
+    )
+
+
+def load(path: Path) -> Contract:
+    """A contract from `NAME.avsc` and the files beside it.
+
+    Raises:
+        ContractError: the file is missing, is not JSON, or says something a contract cannot.
+    """
+    if path.suffix != ".avsc":
+        raise ContractError(
+            "not a contract file",
+            where=path,
+            expected="NAME.avsc, with NAME.suite.json and NAME.contract.json beside it",
+            got=path.name,
+        )
+    name = path.name.removesuffix(".avsc")
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise ContractError("not an Avro record schema", where=path, expected="a JSON object", got=type(record).__name__)
+    suite, policy = path.with_name(f"{name}.suite.json"), path.with_name(f"{name}.contract.json")
+    return parse(
+        name,
+        record,
+        suite=read_json(suite) if suite.exists() else None,
+        policy=read_json(policy) if policy.exists() else None,
+    )
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of a file, with the path and the place in the error."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ContractError("file not found", where=path, hint="check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ContractError("not valid JSON", where=path, got=str(error)) from None
+
+
+def shipped(name: str) -> Contract:
+    """A contract that comes with reclake: `events`, `content`, `kuairand`."""
+    return load(Path(__file__).parent / "contracts" / f"{name}.avsc")
+
+
+def shipped_names() -> list[str]:
+    return sorted(p.name.removesuffix(".avsc") for p in (Path(__file__).parent / "contracts").glob("*.avsc"))
+
+
+def _choice(policy: AbcMapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> str:
+    defaults = {"kind": "events", "feed": "live", "available_at": "arrival"}
+    value = policy.get(key, defaults[key])
+    if value not in allowed:
+        raise ContractError(f"unknown {key}", where=where, expected=" or ".join(allowed), got=repr(value))
+    return str(value)
+
+
+def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
+    if record.get("type") != "record" or not isinstance(record.get("fields"), list):
+        raise ContractError(
+            "not an Avro record schema", where=where, expected='{"type": "record", "fields": [...]}', got=record.get("type")
+        )
+    fields = []
+    for raw in record["fields"]:
+        if not isinstance(raw, dict) or "name" not in raw or "type" not in raw:
+            raise ContractError("a field without name or type", where=where, got=repr(raw))
+        at = f"{where}, field {raw['name']}"
+        if not isinstance(raw.get(FIELD_ID), int):
+            raise ContractError(
+                "a field without an id",
+                where=at,
+                expected=f'"{FIELD_ID}": an integer, never reused',
+                got=repr(raw.get(FIELD_ID)),
+                hint=f'add "{FIELD_ID}" to the field in the .avsc file',
+            )
+        if raw["name"] in RESERVED:
+            raise ContractError(
+                "a reserved field name", where=at, expected="none of " + ", ".join(sorted(RESERVED)), got=raw["name"]
+            )
+        avro.to_arrow(raw["type"], where=at)
+        fields.append(
+            Field(
+                id=raw[FIELD_ID],
+                name=raw["name"],
+                avro=raw["type"],
+                nullable=avro.split_nullable(raw["type"])[1],
+                has_default="default" in raw,
+                default=raw.get("default"),
+                aliases=tuple(raw.get("aliases", ())),
+                doc=str(raw.get("doc", "")),
+            )
+        )
+    for key, values in (("id", [f.id for f in fields]), ("name", [f.name for f in fields])):
+        twice = sorted({str(v) for v in values if values.count(v) > 1})
+        if twice:
+            raise ContractError(f"a field {key} is used twice", where=where, got=", ".join(twice))
+    return tuple(fields)
+
+
+def _check_required(fields: tuple[Field, ...], kind: str, where: str) -> None:
+    have = {f.name: f.arrow.type for f in fields}
+    for name, type_ in REQUIRED[kind].items():  # type: ignore[index]
+        if name not in have:
+            raise ContractError(
+                "a required field is missing",
+                where=where,
+                expected=f"{name}: {type_}",
+                got="fields " + ", ".join(have),
+                hint=f"every {kind} contract has the fields " + ", ".join(REQUIRED[kind]),  # type: ignore[index]
+            )
+        if have[name] != type_:
+            raise ContractError(
+                "a required field has another type", where=f"{where}, field {name}", expected=type_, got=have[name]
+            )
+
+
+def _mapping(raw: Any, fields: tuple[Field, ...], where: str) -> Mapping:
+    where = f"{where}, mapping"
+    if not isinstance(raw, dict) or not isinstance(raw.get("emit"), list) or not raw["emit"]:
+        raise ContractError("not a mapping", where=where, expected='{"emit": [{"fields": {...}}, ...]}', got=repr(raw)[:80])
+    names = {f.name for f in fields}
+    emits = []
+    for index, emit in enumerate(raw["emit"]):
+        at = f"{where}, emit {index}"
+        if not isinstance(emit, dict) or not isinstance(emit.get("fields"), dict):
+            raise ContractError("an emit without fields", where=at, expected='{"fields": {...}}', got=repr(emit)[:80])
+        unknown = sorted(set(emit["fields"]) - names)
+        if unknown:
+            raise ContractError(
+                "a mapping names fields that the contract does not have",
+                where=at,
+                expected="some of " + ", ".join(sorted(names)),
+                got=", ".join(unknown),
+            )
+        emits.append(Emit(fields=tuple((k, str(v)) for k, v in emit["fields"].items()), when=emit.get("when")))
+    return Mapping(emits=tuple(emits), columns=tuple(dict(raw.get("columns", {})).items()))

@@ -1,0 +1,130 @@
+"""Every error reclake raises: what happened, where, what was expected, what was found, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ReclakeError(Exception):
+    """Base of all errors a user may see.
+
+    `what` is one sentence; the other parts are optional and are printed as one labelled line each.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        got: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = None if expected is None else str(expected)
+        self.got = None if got is None else str(got)
+        self.hint = hint
+        super().__init__(self.what)
+
+    def parts(self) -> dict[str, str]:
+        """The labelled parts that are present, in reading order; `what` comes first."""
+        named = {
+            "what": self.what,
+            "where": self.where,
+            "expected": self.expected,
+            "got": self.got,
+            "what to do": self.hint,
+        }
+        return {label: text for label, text in named.items() if text is not None}
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        lines += [f"  {label}: {text}" for label, text in self.parts().items() if label != "what"]
+        return "\n".join(lines)
+
+
+class LakeNotFoundError(ReclakeError, FileNotFoundError):
+    """The path holds no lake."""
+
+
+class LakeExistsError(ReclakeError, FileExistsError):
+    """A lake is already there, with other settings."""
+
+
+class StorageError(ReclakeError, OSError):
+    """The storage refused: disk full, no permission, read-only, unreachable."""
+
+
+class CommitConflictError(ReclakeError, RuntimeError):
+    """Another process committed first, and this commit no longer holds."""
+
+
+class ContractError(ReclakeError, ValueError):
+    """A contract is malformed, unknown, or changed in a way its readers cannot follow."""
+
+
+class MappingError(ContractError):
+    """A contract's mapping names a column or an expression that does not resolve."""
+
+
+class SourceNotFoundError(ReclakeError, FileNotFoundError):
+    """A source path does not exist or holds nothing that can be ingested."""
+
+
+class SourceError(ReclakeError, ValueError):
+    """A source cannot be read as what it claims to be."""
+
+
+class GateError(ReclakeError, ValueError):
+    """A critical check failed: nothing of the batch was written."""
+
+
+class SuiteError(ReclakeError, ValueError):
+    """A Great Expectations suite is malformed or holds an expectation that cannot be evaluated."""
+
+
+class SealError(ReclakeError, ValueError):
+    """A span cannot be sealed now."""
+
+
+class RecipeError(ReclakeError, ValueError):
+    """A recipe is malformed or unknown."""
+
+
+class SamplesError(ReclakeError, ValueError):
+    """Samples cannot be assembled for the day that was asked for."""
+
+
+class PinError(ReclakeError, ValueError):
+    """A pin is unknown, taken, or names data that is gone."""
+
+
+class PlanError(ReclakeError, ValueError):
+    """A media plan is malformed or names an unknown operator."""
+
+
+class OperatorError(ReclakeError, ValueError):
+    """An operator was given something it cannot process."""
+
+
+class ShardError(ReclakeError, ValueError):
+    """A shard or its manifest is missing, truncated or not what the manifest says."""
+
+
+class FeedError(ReclakeError, ValueError):
+    """A feed was asked for something it cannot give."""
+
+
+class FeedStateError(FeedError):
+    """A feed's saved state belongs to other shards, another seed or another batch layout."""
+
+
+class EngineError(ReclakeError, RuntimeError):
+    """An engine is unknown, not installed, or could not start."""
+
+
+class MissingExtraError(ReclakeError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+class TaskError(ReclakeError, RuntimeError):
+    """A task of a DAG is unknown or failed."""

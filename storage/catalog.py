@@ -1,0 +1,289 @@
+"""A lake: a folder with contracts, recipes, pins and Delta tables, and what it says about itself.
+
+    LAKE/lake.json                      format and number of buckets
+    LAKE/contracts/NAME/0001.json       every version of every contract
+    LAKE/recipes/NAME/0001.json         every version of every recipe
+    LAKE/pins/NAME.json                 exact versions of all tables
+    LAKE/sources/NAME.json              sources that are being followed
+    LAKE/tables/…                       plain Delta tables
+    LAKE/blobs/…                        media, by digest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..schemas import contract as contracts
+from ..schemas import recipe as recipes
+from ..schemas.contract import Contract
+from ..schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError, RecipeError, ReclakeError
+from ..schemas.recipe import Recipe
+from ..schemas.resolution import compatibility
+from . import documents
+from .blobs import Blobs
+from .pins import Pin
+from .table import Layout, Table
+
+FORMAT = 1
+DEFAULT_BUCKETS = 16
+SEAL = "reclake/seal"  # application transaction: events and timelines are sealed through this many µs
+
+LAYOUTS: dict[str, Layout] = {
+    "events": Layout(("known_day",), ("bucket", "user_id", "known_at", "event_id")),
+    "timelines": Layout(("era", "bucket"), ("user_id", "ordinal")),
+    "directory": Layout(("era",), ("bucket", "user_id")),
+    "samples": Layout(("day",), ("bucket", "user_id", "request_time", "sample_id")),
+    "content": Layout((), ("item_id", "known_at")),
+    "quarantine": Layout(),
+    "replays": Layout(),
+    "verdicts": Layout(),
+    "dead_letters": Layout(),
+    "metrics": Layout(),
+}
+
+T = TypeVar("T", Contract, Recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The places of one lake."""
+
+    root: Path
+    buckets: int
+
+    @classmethod
+    def create(cls, root: str | Path, *, buckets: int = DEFAULT_BUCKETS) -> Catalog:
+        """A new lake with the shipped contracts and recipes; a lake that is there already is opened.
+
+        Raises:
+            LakeExistsError: it is there with another number of buckets, which never changes.
+            StorageError: the place cannot be written.
+        """
+        root = _local(root)
+        if not 1 <= buckets <= 4096:
+            raise ReclakeError("not a number of buckets", expected="1 to 4096", got=buckets)
+        if not documents.create(root / "lake.json", {"format": FORMAT, "buckets": buckets}):
+            catalog = cls.open(root)
+            if catalog.buckets != buckets:
+                raise LakeExistsError(
+                    "a lake with another number of buckets is already here",
+                    where=root,
+                    expected=f"{buckets} buckets",
+                    got=f"{catalog.buckets} buckets",
+                    hint="open the lake as it is, or choose another folder",
+                )
+        catalog = cls(root, buckets)
+        for name in contracts.shipped_names():
+            catalog.add_contract(contracts.shipped(name))
+        for recipe in recipes.shipped():
+            catalog.add_recipe(recipe)
+        return catalog
+
+    @classmethod
+    def open(cls, root: str | Path) -> Catalog:
+        """The lake at a folder.
+
+        Raises:
+            LakeNotFoundError: there is none.
+        """
+        root = _local(root)
+        try:
+            about = documents.read(root / "lake.json")
+        except (FileNotFoundError, NotADirectoryError):
+            raise LakeNotFoundError(
+                "no lake here",
+                where=root,
+                expected="a folder made by `reclake init`",
+                got="a folder without lake.json" if root.is_dir() else "nothing at this path",
+                hint=f"reclake init {root}",
+            ) from None
+        if about.get("format") != FORMAT:
+            raise LakeNotFoundError(
+                "a lake of another format", where=root, expected=f"format {FORMAT}", got=about.get("format")
+            )
+        return cls(root, int(about["buckets"]))
+
+    def table(self, name: str) -> Table:
+        """A table by name; sample sets are `samples/RECIPE`. It may not exist yet."""
+        return Table(self.root / "tables" / name, name, LAYOUTS[name.partition("/")[0]])
+
+    def table_names(self) -> list[str]:
+        """The tables that exist."""
+        base = self.root / "tables"
+        return sorted(str(log.parent.relative_to(base)) for log in base.glob("**/_delta_log"))
+
+    @property
+    def blobs(self) -> Blobs:
+        return Blobs(self.root / "blobs")
+
+    @property
+    def sealed_through_us(self) -> int | None:
+        """The end of the last sealed era, µs; None where nothing is sealed."""
+        return self.table("timelines").transaction(SEAL)
+
+    def contract(self, name: str, version: int | None = None) -> Contract:
+        """A contract; the newest version unless told.
+
+        Raises:
+            ContractError: the lake does not have it.
+        """
+        document = self._document("contracts", name, version, ContractError, "reclake contract add LAKE NAME.avsc")
+        return Contract.from_json(document)
+
+    def contracts(self) -> list[Contract]:
+        """The newest version of every contract."""
+        return [self.contract(name) for name in self._names("contracts")]
+
+    def add_contract(self, contract: Contract) -> Contract:
+        """Register a contract; the same again changes nothing, a compatible change is its next version.
+
+        Raises:
+            ContractError: rows written under the last version could not be read by this one.
+        """
+        if contract.name not in self._names("contracts"):
+            return self._add("contracts", contract, 1)
+        last = self.contract(contract.name)
+        if last.fingerprint == contract.fingerprint:
+            return last
+        verdict = compatibility(last.avro_schema, contract.avro_schema)
+        if not verdict["compatible"]:
+            first = verdict["incompatibilities"][0]
+            raise ContractError(
+                "the contract changed in a way that old rows cannot be read by",
+                where=f"contract {contract.name}, {first['path']}",
+                expected=f"a schema that reads version {last.version}",
+                got=first["message"],
+                hint=f"{len(verdict['incompatibilities'])} such change(s); give new fields a default",
+            )
+        return self._add("contracts", contract, last.version + 1)
+
+    def recipe(self, name: str, version: int | None = None) -> Recipe:
+        """A recipe; the newest version unless told.
+
+        Raises:
+            RecipeError: the lake does not have it.
+        """
+        hint = "give the path of a recipe file, e.g. reclake samples LAKE ./my.json --day DAY"
+        return recipes.parse(self._document("recipes", name, version, RecipeError, hint))
+
+    def recipes(self) -> list[Recipe]:
+        """The newest version of every recipe."""
+        return [self.recipe(name) for name in self._names("recipes")]
+
+    def add_recipe(self, recipe: Recipe) -> Recipe:
+        """Register a recipe; the same again changes nothing, another is its next version."""
+        if recipe.name not in self._names("recipes"):
+            return self._add("recipes", recipe, 1)
+        last = self.recipe(recipe.name)
+        if last.fingerprint == recipe.fingerprint:
+            return last
+        return self._add("recipes", recipe, last.version + 1)
+
+    def pin(self, name: str) -> Pin:
+        """A pin by name.
+
+        Raises:
+            PinError: there is none of that name.
+        """
+        try:
+            return Pin.from_json(documents.read(self._pin_path(name)))
+        except FileNotFoundError:
+            raise PinError(
+                "unknown pin",
+                where=self.root,
+                expected=", ".join(self.pin_names()) or "a pin; there are none yet",
+                got=name,
+                hint=f"reclake pin {self.root} {name}",
+            ) from None
+
+    def pin_names(self) -> list[str]:
+        return sorted(path.stem for path in (self.root / "pins").glob("*.json"))
+
+    def create_pin(self, name: str) -> Pin:
+        """Name the present versions of all tables. The same name again is the same pin if nothing changed.
+
+        Raises:
+            PinError: the name is taken by other versions.
+        """
+        pin = Pin(
+            name=name,
+            tables={table: self.table(table).version for table in self.table_names()},
+            contracts={contract.name: contract.version for contract in self.contracts()},
+            recipes={recipe.name: recipe.version for recipe in self.recipes()},
+            sealed_through_us=self.sealed_through_us,
+        )
+        if not documents.create(self._pin_path(name), pin.to_json()):
+            taken = self.pin(name)
+            if taken != pin:
+                raise PinError(
+                    "the name is taken by a pin of other versions",
+                    where=self.root,
+                    expected="a new name",
+                    got=name,
+                    hint=f"reclake unpin {self.root} {name}, or choose another name",
+                )
+        return pin
+
+    def remove_pin(self, name: str) -> Pin:
+        """Let go of the versions a pin holds."""
+        pin = self.pin(name)
+        self._pin_path(name).unlink()
+        return pin
+
+    def pins(self) -> list[Pin]:
+        return [self.pin(name) for name in self.pin_names()]
+
+    def _pin_path(self, name: str) -> Path:
+        if not name or "/" in name or name.startswith("."):
+            raise PinError("not a pin name", expected="letters, digits, - and _", got=repr(name))
+        return self.root / "pins" / f"{name}.json"
+
+    def _names(self, kind: str) -> list[str]:
+        return sorted(path.name for path in (self.root / kind).glob("*") if path.is_dir())
+
+    def _versions(self, kind: str, name: str) -> list[int]:
+        return sorted(int(path.stem) for path in (self.root / kind / name).glob("[0-9]*.json"))
+
+    def _document(
+        self, kind: str, name: str, version: int | None, error: Callable[..., ReclakeError], hint: str
+    ) -> Mapping[str, Any]:
+        versions = self._versions(kind, name)
+        if not versions:
+            names = self._names(kind)
+            close = get_close_matches(name, names, n=1)
+            raise error(
+                f"unknown {kind.removesuffix('s')}",
+                where=self.root,
+                expected=", ".join(names),
+                got=name,
+                hint=f"did you mean {close[0]}?" if close else hint,
+            )
+        wanted = versions[-1] if version is None else version
+        if wanted not in versions:
+            raise error(f"unknown version of {kind.removesuffix('s')} {name}", expected=versions, got=version)
+        document: Mapping[str, Any] = documents.read(self.root / kind / name / f"{wanted:04d}.json")
+        return document
+
+    def _add(self, kind: str, noun: T, version: int) -> T:
+        numbered = replace(noun, version=version)
+        path = self.root / kind / noun.name / f"{version:04d}.json"
+        if not documents.create(path, numbered.to_json()):
+            raise ReclakeError(
+                f"somebody else registered {noun.name} at the same time", where=path, hint="run the command again"
+            )
+        return numbered
+
+
+def _local(root: str | Path) -> Path:
+    if "://" in str(root):
+        raise LakeNotFoundError(
+            "this kind of storage is not supported yet",
+            where=root,
+            expected="a path on a local or mounted file system",
+            hint="object stores come with the storage engine's next version",
+        )
+    return Path(root).absolute()

@@ -1,0 +1,50 @@
+"""What the file system and delta-rs say when they refuse, in reclake's words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..schemas.errors import StorageError
+
+_HINTS = {
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again: nothing half-written is visible"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EACCES: ("no permission", "check who owns the path, or run as a user that may write there"),
+    errno.EPERM: ("no permission", "check who owns the path, or run as a user that may write there"),
+    errno.EROFS: ("the file system is read-only", "remount it writable, or use a lake elsewhere"),
+}
+_TEXTS = {
+    "No space left on device": errno.ENOSPC,
+    "os error 28": errno.ENOSPC,
+    "Permission denied": errno.EACCES,
+    "os error 13": errno.EACCES,
+    "Read-only file system": errno.EROFS,
+    "os error 30": errno.EROFS,
+}
+
+
+@contextmanager
+def translated(where: object) -> Iterator[None]:
+    """Turn refusals of the storage below into StorageError; everything else passes through unchanged."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        known = error.errno if error.errno in _HINTS else _by_text(str(error))
+        if known is None:
+            raise
+        what, hint = _HINTS[known]
+        raise StorageError(what, where=error.filename or where, got=str(error), hint=hint) from error
+    except Exception as error:  # noqa: BLE001 -- delta-rs raises its own classes; only known texts are translated
+        known = _by_text(str(error))
+        if known is None:
+            raise
+        what, hint = _HINTS[known]
+        raise StorageError(what, where=where, got=str(error).splitlines()[0], hint=hint) from error
+
+
+def _by_text(text: str) -> int | None:
+    return next((number for marker, number in _TEXTS.items() if marker in text), None)

@@ -1,0 +1,91 @@
+"""Parquet files of Delta tables: how they are written, and the statistics a Delta log keeps of them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .faults import translated
+
+ROW_GROUP_ROWS = 16_384  # a user's window is found by row-group statistics: small groups, little to read
+_COUNTED = (pa.types.is_integer, pa.types.is_timestamp, pa.types.is_date)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file below a table, before a commit makes it part of the table."""
+
+    path: str  # relative to the table
+    size: int
+    partition_values: tuple[tuple[str, str | None], ...]
+    stats: str
+    rows: int
+
+
+def write(root: Path, rows: pa.Table, partition: dict[str, Any]) -> DataFile:
+    """Write `rows` (partition columns already dropped, already sorted) as one zstd file below `root`."""
+    folder = "/".join(f"{key}={_partition_text(value)}" for key, value in partition.items())
+    relative = f"{folder}/part-{uuid.uuid4().hex}.parquet" if folder else f"part-{uuid.uuid4().hex}.parquet"
+    target = root / relative
+    with translated(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(
+            rows,
+            target,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            write_statistics=True,
+            use_dictionary=True,
+        )
+        size = target.stat().st_size
+    return DataFile(
+        path=relative,
+        size=size,
+        partition_values=tuple((key, _partition_text(value)) for key, value in partition.items()),
+        stats=statistics(rows),
+        rows=rows.num_rows,
+    )
+
+
+def statistics(rows: pa.Table) -> str:
+    """Delta's per-file statistics (JSON) of integer, date and timestamp columns.
+
+    The log holds milliseconds, the data microseconds: minima are rounded down and maxima up, so that no reader skips
+    a file that holds what it looks for.
+    """
+    minima: dict[str, Any] = {}
+    maxima: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if not any(is_type(column.type) for is_type in _COUNTED):
+            continue
+        nulls[name] = column.null_count
+        if column.null_count == len(column):
+            continue
+        extremes = pc.min_max(column)
+        minima[name] = _stat(extremes["min"], column.type, up=False)
+        maxima[name] = _stat(extremes["max"], column.type, up=True)
+    return json.dumps({"numRecords": rows.num_rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls})
+
+
+def _stat(value: pa.Scalar, type_: pa.DataType, *, up: bool) -> Any:
+    if pa.types.is_date(type_):
+        return value.as_py().isoformat()
+    if not pa.types.is_timestamp(type_):
+        return value.as_py()
+    us = value.cast(pa.timestamp("us", type_.tz)).value
+    ms = -(-us // 1000) if up else us // 1000
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def _partition_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -1,0 +1,316 @@
+"""A Delta table that takes admitted rows and nothing else, and commits each application transaction once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from ..quality.gate import Admitted
+from ..schemas.errors import CommitConflictError, PinError, StorageError
+from . import parquet
+from .faults import translated
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+
+_ATTEMPTS = 200  # a commit that lost this many races in a row is a storage that does not work, not contention
+_BACKOFF_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table lies on disk: partition columns, and the order of rows within a file."""
+
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What travels with the rows of one commit.
+
+    `transactions` are application transactions, applied together with the rows or not at all: source cursors, seals.
+    With `after` the commit must directly follow that version: what was read from it (which events are there, what is
+    sealed) is then still so when the rows land.
+    """
+
+    transactions: Mapping[str, int] = field(default_factory=dict)
+    after: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Table:
+    """One Delta table of a lake. Any Delta reader opens it at `uri`."""
+
+    def __init__(self, root: Path, name: str, layout: Layout) -> None:
+        self.root = root
+        self.name = name
+        self.layout = layout
+
+    @property
+    def uri(self) -> str:
+        return str(self.root)
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / "_delta_log").is_dir()
+
+    @property
+    def version(self) -> int:
+        """The newest version; -1 where nothing was ever written."""
+        return int(self._open().version()) if self.exists else -1
+
+    def transaction(self, app_id: str) -> int | None:
+        """The last version committed by an application, e.g. how far a source was read."""
+        return self._open().transaction_version(app_id) if self.exists else None
+
+    def append(
+        self,
+        admitted: Admitted,
+        *,
+        transactions: Mapping[str, int] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: int | None = None,
+    ) -> int:
+        """Append rows in one commit and return its version. Missing columns of the table are added first.
+
+        Raises:
+            CommitConflictError: the table is past version `after`, or a transaction was committed already.
+            StorageError: disk full, no permission, read-only.
+        """
+        commit = Commit(transactions or {}, after, metadata or {})
+        self._ensure(admitted.rows.schema)
+        return self._commit(self._write(admitted.rows), commit)
+
+    def replace(
+        self,
+        admitted: Admitted,
+        *,
+        partition: Mapping[str, Any],
+        transactions: Mapping[str, int] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Put rows in place of all rows of one partition, in one commit. Older versions keep the old rows."""
+        commit = Commit(transactions or {}, None, metadata or {})
+        self._ensure(admitted.rows.schema)
+        return self._commit(self._write(admitted.rows), commit, replaced=partition)
+
+    def mark(self, *, transactions: Mapping[str, int]) -> int:
+        """A commit without rows: only application transactions. The table must exist."""
+        return self._commit([], Commit(transactions))
+
+    def scan(self, version: int | None = None) -> pl.LazyFrame:
+        """All rows, lazily, partition columns included; `version` reads an older state.
+
+        Raises:
+            StorageError: the table does not exist yet.
+            PinError: that version is gone.
+        """
+        return pl.scan_delta(self._open(version))
+
+    def files(self, version: int | None = None) -> list[str]:
+        """Absolute paths of the Parquet files of a version."""
+        return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
+
+    def schema(self, version: int | None = None) -> pa.Schema:
+        """The Arrow schema."""
+        return pa.schema(self._open(version).schema().to_arrow())
+
+    def create(self, schema: pa.Schema) -> None:
+        """Create the table, empty, if it does not exist."""
+        self._ensure(schema)
+
+    def commit_files(self, files: Sequence[parquet.DataFile], commit: Commit) -> int:
+        """Commit files that an engine wrote below the table from admitted rows (Spark's way in)."""
+        return self._commit(list(files), commit)
+
+    def _open(self, version: int | None = None) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            return DeltaTable(self.uri, version=version)
+        except TableNotFoundError:
+            raise StorageError(
+                "the table is empty: nothing was ever written to it", where=f"{self.name} in {self.root}"
+            ) from None
+        except DeltaError as error:
+            if version is None:
+                raise
+            raise PinError(
+                "a version of a table is gone",
+                where=self.name,
+                expected=f"version {version}",
+                got=str(error).splitlines()[0],
+            ) from error
+
+    def _ensure(self, schema: pa.Schema) -> None:
+        """Create the table, or add the columns it lacks. A column of another type is refused."""
+        from deltalake import Field, Schema
+        from deltalake.exceptions import DeltaError
+        from deltalake.transaction import create_table_with_add_actions
+
+        if not self.exists:
+            with translated(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                try:
+                    create_table_with_add_actions(
+                        self.uri,
+                        Schema.from_arrow(schema),
+                        [],
+                        mode="error",
+                        partition_by=list(self.layout.partition_by),
+                        name=self.name.replace("/", "_"),
+                        # Pins name versions: the log that explains them must outlive any default retention.
+                        configuration={"delta.logRetentionDuration": "interval 36500 days"},
+                    )
+                    return
+                except DeltaError:
+                    if not self.exists:
+                        raise
+        have = self.schema()
+        added = []
+        for column in schema:
+            index = have.get_field_index(column.name)
+            if index < 0:
+                added.append(column.with_nullable(True))
+            elif not _same_type(have.field(index).type, column.type):
+                raise StorageError(
+                    "a column has another type in the table",
+                    where=f"{self.name}.{column.name}",
+                    expected=have.field(index).type,
+                    got=column.type,
+                    hint="give the field another name, or change it through `reclake contract evolve`",
+                )
+        if added:
+            fields: list[Field] = list(Schema.from_arrow(pa.schema(added)).fields)
+            with translated(self.root):
+                self._open().alter.add_columns(fields)
+
+    def _write(self, rows: pa.Table) -> list[parquet.DataFile]:
+        """Data files of `rows`, one for each partition. Without a commit they are invisible, and vacuum takes them."""
+        if rows.num_rows == 0:
+            return []
+        partition_by = list(self.layout.partition_by)
+        keys = [(name, "ascending") for name in (*partition_by, *self.layout.sort_by)]
+        ordered = rows.sort_by(keys) if keys else rows
+        if not partition_by:
+            return [parquet.write(self.root, ordered, {})]
+        files = []
+        runs = (
+            pl.DataFrame(ordered.select(partition_by))  # type: ignore[arg-type]
+            .with_row_index("start")
+            .group_by(partition_by, maintain_order=True)
+            .agg(pl.col("start").min(), pl.len().alias("rows"))
+        )
+        for run in runs.iter_rows(named=True):
+            part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
+            files.append(parquet.write(self.root, part, {name: run[name] for name in partition_by}))
+        return files
+
+    def _commit(
+        self, files: list[parquet.DataFile], commit: Commit, replaced: Mapping[str, Any] | None = None
+    ) -> int:
+        """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
+        from deltalake.exceptions import CommitFailedError
+
+        for attempt in range(_ATTEMPTS):
+            table = self._open()
+            self._check(table, commit)
+            actions = _add_actions(files)
+            if replaced is not None:
+                actions += _remove_actions(table, replaced)
+            try:
+                with translated(self.root):
+                    table.create_write_transaction(
+                        actions,
+                        mode="append",
+                        schema=table.schema(),
+                        partition_by=list(self.layout.partition_by),
+                        commit_properties=_properties(commit),
+                    )
+                return int(table.version()) + 1
+            except CommitFailedError:
+                # Another commit took the version. Everything is checked afresh against it.
+                time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 20))
+        raise CommitConflictError(
+            "a commit lost every race", where=self.name, got=f"{_ATTEMPTS} attempts", hint="fewer writers, or larger batches"
+        )
+
+    def _check(self, table: DeltaTable, commit: Commit) -> None:
+        if commit.after is not None and table.version() != commit.after:
+            raise CommitConflictError(
+                "the table moved on while this commit was prepared",
+                where=self.name,
+                expected=f"version {commit.after}",
+                got=f"version {table.version()}",
+            )
+        for app_id, version in commit.transactions.items():
+            now = table.transaction_version(app_id)
+            if now is not None and now >= version:
+                raise CommitConflictError(
+                    "this was committed already",
+                    where=f"{self.name}, {app_id}",
+                    expected=f"a version below {version}",
+                    got=now,
+                )
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(
+        # Retries inside delta-rs would commit without looking again at what this one relies on.
+        max_commit_retries=0,
+        app_transactions=[Transaction(app_id, version) for app_id, version in commit.transactions.items()],
+        custom_metadata=dict(commit.metadata),
+    )
+
+
+def _add_actions(files: list[parquet.DataFile]) -> list[Any]:
+    from deltalake.transaction import AddAction
+
+    now_ms = int(time.time() * 1000)
+    return [
+        AddAction(
+            path=file.path,
+            size=file.size,
+            partition_values=dict(file.partition_values),
+            modification_time=now_ms,
+            data_change=True,
+            stats=file.stats,
+        )
+        for file in files
+    ]
+
+
+def _remove_actions(table: DeltaTable, partition: Mapping[str, Any]) -> list[Any]:
+    from deltalake.transaction import RemoveAction
+
+    now_ms = int(time.time() * 1000)
+    wanted = {key: str(value) for key, value in partition.items()}
+    live = pl.DataFrame(table.get_add_actions(flatten=True))
+    columns = [f"partition.{key}" for key in wanted]
+    live = live.filter(*[pl.col(c).cast(pl.String) == wanted[c.removeprefix("partition.")] for c in columns])
+    return [
+        RemoveAction(path, True, now_ms, size, wanted)
+        for path, size in live.select("path", "size_bytes").iter_rows()
+    ]
+
+
+def _same_type(a: pa.DataType, b: pa.DataType) -> bool:
+    """Equal but for the names of list elements, which engines spell differently."""
+    if pa.types.is_list(a) and pa.types.is_list(b):
+        return _same_type(a.value_type, b.value_type)
+    if pa.types.is_struct(a) and pa.types.is_struct(b):
+        return a.num_fields == b.num_fields and all(
+            x.name == y.name and _same_type(x.type, y.type) for x, y in zip(a, b, strict=True)
+        )
+    return bool(a.equals(b))

@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The project is built by the pinned setuptools in $(VENV), not by whatever the registry holds today.
-INSTALL := $(PIP) install --quiet --no-build-isolation --constraint constraints.txt
+INSTALL := $(PIP) install -qq --no-build-isolation --constraint constraints.txt
 DEMO_EXTRAS := media
 ALL_EXTRAS := media,spark,jvm,torch,models,test
 # Arguments for the demo and for pytest, e.g. make demo ARGS="--scale 2", make test ARGS="tests/storage"
@@ -59,7 +59,7 @@ $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "reclake needs Python 3.11 or newer, and " + sys.executable + " is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet --constraint constraints.txt setuptools
+	@$(PIP) install -qq --constraint constraints.txt setuptools
 	@touch $@
 
 $(DEMO): $(MADE) pyproject.toml constraints.txt

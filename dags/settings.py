@@ -30,11 +30,15 @@ class Settings:
     retry_wait_s: float = 5.0
 
 
-_PATHS = ("lake", "inbox", "shards", "reports", "state")
+_ACCEPTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "a string"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+}
 
 
 def load(config: str | Path | None = None, lake: str | None = None) -> Settings:
-    """The settings of `config`; of `dags.toml` in the lake or beside it; or, without such a file, the defaults beside the lake.
+    """The settings of `config`, else of `dags.toml` in the lake or beside it, else the defaults beside the lake.
 
     A `lake` given here goes before the file's.
 
@@ -76,9 +80,8 @@ def _parse(path: Path, lake: str | None) -> Settings:
         raise TaskError("unknown entry", where=path, expected="one of " + ", ".join(known), got=", ".join(unknown))
     if "lake" not in entries:
         raise TaskError("no lake named", where=path, expected='lake = "lake", or --lake LAKE')
-    accepted = {"str": (str, "a string"), "int": (int, "a whole number"), "float": ((int, float), "a number")}
     for name, value in entries.items():
-        types, words = accepted[str(known[name])]
+        types, words = _ACCEPTED[str(known[name])]
         if not isinstance(value, types) or isinstance(value, bool):
             raise TaskError("an entry of the wrong type", where=f"{path}, {name}", expected=words, got=repr(value))
     return Settings(**entries)
@@ -91,5 +94,15 @@ def _beside(lake: str) -> str:
 
 def _anchored(settings: Settings, folder: str, *, keep_lake: bool) -> Settings:
     """Relative paths made to start from `folder`; URLs and absolute paths as they are."""
-    paths = {name: getattr(settings, name) for name in _PATHS if not (keep_lake and name == "lake")}
-    return replace(settings, **{name: p if "://" in p else str(Path(folder) / p) for name, p in paths.items()})
+
+    def at(path: str) -> str:
+        return path if "://" in path else str(Path(folder) / path)
+
+    return replace(
+        settings,
+        lake=settings.lake if keep_lake else at(settings.lake),
+        inbox=at(settings.inbox),
+        shards=at(settings.shards),
+        reports=at(settings.reports),
+        state=at(settings.state),
+    )

@@ -251,6 +251,12 @@ def shipped(name: str) -> Contract:
     return load(Path(__file__).parent / "contracts" / f"{name}.avsc")
 
 
+def shipped_suite(name: str) -> dict[str, Any]:
+    """The suite of one of reclake's own tables: `timelines`, `samples`."""
+    suite: dict[str, Any] = read_json(Path(__file__).parent / "contracts" / f"{name}.suite.json")
+    return suite
+
+
 def shipped_names() -> list[str]:
     return sorted(p.name.removesuffix(".avsc") for p in (Path(__file__).parent / "contracts").glob("*.avsc"))
 

@@ -23,8 +23,9 @@ from ..schemas.contract import Contract
 from ..schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError, RecipeError, ReclakeError
 from ..schemas.recipe import Recipe
 from ..schemas.resolution import compatibility
-from . import documents
+from . import documents, followed
 from .blobs import Blobs
+from .followed import Followed
 from .pins import Pin
 from .table import Layout, Table
 
@@ -124,6 +125,14 @@ class Catalog:
     def sealed_through_us(self) -> int | None:
         """The end of the last sealed era, µs; None where nothing is sealed."""
         return self.table("timelines").transaction(SEAL)
+
+    def followed(self) -> list[Followed]:
+        """Sources that are being followed, with their watermarks."""
+        return followed.read(self.sources_folder)
+
+    @property
+    def sources_folder(self) -> Path:
+        return self.root / "sources"
 
     def contract(self, name: str, version: int | None = None) -> Contract:
         """A contract; the newest version unless told.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,9 +123,52 @@ class Table:
         """The Arrow schema."""
         return pa.schema(self._open(version).schema().to_arrow())
 
+    def history(self) -> Iterator[dict[str, Any]]:
+        """What each commit says of itself, newest first, custom metadata included."""
+        yield from self._open().history()
+
     def create(self, schema: pa.Schema) -> None:
         """Create the table, empty, if it does not exist."""
         self._ensure(schema)
+
+    def compact(self) -> None:
+        """One file for each partition that has several, rows in the layout's order, in one commit a partition."""
+        live = pl.DataFrame(self._open().get_add_actions(flatten=True))
+        keys = [f"partition.{name}" for name in self.layout.partition_by]
+        groups = live.group_by(keys) if keys else [((), live)]
+        for values, group in groups:
+            if group.height > 1:
+                partition = dict(zip(self.layout.partition_by, values, strict=True))
+                self._compact_partition(partition)
+
+    def _compact_partition(self, partition: Mapping[str, Any]) -> None:
+        for _ in range(_ATTEMPTS):
+            version = self.version
+            rows = self.scan(version).filter(*[pl.col(name) == value for name, value in partition.items()]).collect()
+            schema = self.schema(version)
+            table = rows.select(schema.names).to_arrow().cast(_large_to_small(schema))
+            try:
+                commit = Commit(after=version, metadata={"reclake.compact": "1"})
+                self._commit(self._write(table), commit, replaced=partition, data_change=False)
+                return
+            except CommitConflictError:
+                continue
+
+    def delete(self, predicate: str) -> int:
+        """Delete the rows for which a SQL predicate holds; how many there were."""
+        with translated(self.root):
+            return int(self._open().delete(predicate)["num_deleted_rows"] or 0)
+
+    def vacuum(self, *, retention_hours: int, keep: Sequence[int], dry_run: bool) -> list[str]:
+        """Paths, relative to the table, of files that no kept version needs; deleted unless `dry_run`."""
+        with translated(self.root):
+            return self._open().vacuum(
+                retention_hours=retention_hours,
+                dry_run=dry_run,
+                enforce_retention_duration=False,
+                full=True,
+                keep_versions=list(keep) or None,
+            )
 
     def commit_files(self, files: Sequence[parquet.DataFile], commit: Commit) -> int:
         """Commit files that an engine wrote below the table from admitted rows (Spark's way in)."""
@@ -216,7 +259,12 @@ class Table:
         return files
 
     def _commit(
-        self, files: list[parquet.DataFile], commit: Commit, replaced: Mapping[str, Any] | None = None
+        self,
+        files: list[parquet.DataFile],
+        commit: Commit,
+        replaced: Mapping[str, Any] | None = None,
+        *,
+        data_change: bool = True,
     ) -> int:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
         from deltalake.exceptions import CommitFailedError
@@ -224,9 +272,9 @@ class Table:
         for attempt in range(_ATTEMPTS):
             table = self._open()
             self._check(table, commit)
-            actions = _add_actions(files)
+            actions = _add_actions(files, data_change)
             if replaced is not None:
-                actions += _remove_actions(table, replaced)
+                actions += _remove_actions(table, replaced, data_change)
             try:
                 with translated(self.root):
                     table.create_write_transaction(
@@ -274,7 +322,7 @@ def _properties(commit: Commit) -> CommitProperties:
     )
 
 
-def _add_actions(files: list[parquet.DataFile]) -> list[Any]:
+def _add_actions(files: list[parquet.DataFile], data_change: bool) -> list[Any]:
     from deltalake.transaction import AddAction
 
     now_ms = int(time.time() * 1000)
@@ -284,14 +332,14 @@ def _add_actions(files: list[parquet.DataFile]) -> list[Any]:
             size=file.size,
             partition_values=dict(file.partition_values),
             modification_time=now_ms,
-            data_change=True,
+            data_change=data_change,
             stats=file.stats,
         )
         for file in files
     ]
 
 
-def _remove_actions(table: DeltaTable, partition: Mapping[str, Any]) -> list[Any]:
+def _remove_actions(table: DeltaTable, partition: Mapping[str, Any], data_change: bool) -> list[Any]:
     from deltalake.transaction import RemoveAction
 
     now_ms = int(time.time() * 1000)
@@ -300,9 +348,15 @@ def _remove_actions(table: DeltaTable, partition: Mapping[str, Any]) -> list[Any
     columns = [f"partition.{key}" for key in wanted]
     live = live.filter(*[pl.col(c).cast(pl.String) == wanted[c.removeprefix("partition.")] for c in columns])
     return [
-        RemoveAction(path, True, now_ms, size, wanted)
+        RemoveAction(path, data_change, now_ms, size, wanted)
         for path, size in live.select("path", "size_bytes").iter_rows()
     ]
+
+
+def _large_to_small(schema: pa.Schema) -> pa.Schema:
+    """The schema that delta-rs gives, without the view types that Parquet does not know."""
+    plain = {pa.string_view(): pa.string(), pa.large_string(): pa.string(), pa.binary_view(): pa.binary()}
+    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
 
 
 def _same_type(a: pa.DataType, b: pa.DataType) -> bool:

@@ -1,0 +1,135 @@
+"""The lake as a user holds it: one object, the verbs as its methods. Each verb lives in its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..schemas.contract import Contract, load
+from ..schemas.times import Time, to_us
+from ..storage.catalog import DEFAULT_BUCKETS, Catalog
+from .run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..storage.pins import Pin
+    from .assemble import SamplesResult
+    from .ingest import IngestResult
+    from .media import MediaResult
+    from .pack import PackResult
+    from .replay import ReplayResult
+    from .report import ReportResult
+    from .seal import SealResult
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A lake on disk. Opening one is cheap; every method opens what it needs and may be called again safely."""
+
+    catalog: Catalog
+
+    @classmethod
+    def create(cls, path: str | Path, *, buckets: int = DEFAULT_BUCKETS) -> Lake:
+        """A new lake with the shipped contracts and recipes; one that is there already is opened.
+
+        Raises:
+            LakeExistsError: it is there with another number of buckets.
+        """
+        return cls(Catalog.create(path, buckets=buckets))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Lake:
+        """The lake at a folder.
+
+        Raises:
+            LakeNotFoundError: there is none.
+        """
+        return cls(Catalog.open(path))
+
+    def add_contract(self, path: str | Path) -> Contract:
+        """Register the contract in `NAME.avsc` and the files beside it, after Great Expectations has read its suite.
+
+        Raises:
+            ContractError: it is malformed, or old rows could not be read by it.
+            SuiteError: an expectation is unknown, or does not fit the contract's fields.
+        """
+        from .ingest import target_of
+
+        contract = load(Path(path))
+        target_of(self.catalog, contract)
+        return self.catalog.add_contract(contract)
+
+    def ingest(
+        self, contract: str, sources: Sequence[str | Path] | str | Path, *, run: Run | None = None
+    ) -> IngestResult:
+        """Read files or folders into the lake under a contract. See pipelines.ingest.ingest."""
+        from .ingest import ingest
+
+        paths = [sources] if isinstance(sources, (str, Path)) else sources
+        return ingest(self.catalog, contract, paths, run=run)
+
+    def replay(self, contract: str, *, run: Run | None = None) -> ReplayResult:
+        """Give quarantined rows to the contract as it is now. See pipelines.replay.replay."""
+        from .replay import replay
+
+        return replay(self.catalog, contract, run=run)
+
+    def seal(
+        self,
+        *,
+        through: Time | None = None,
+        engine: str = "local",
+        ignore_watermarks: bool = False,
+        run: Run | None = None,
+    ) -> SealResult:
+        """Close everything known before `through` for ever and give it ordinals. See pipelines.seal.seal."""
+        from .seal import seal
+
+        through_us = None if through is None else to_us(through)
+        return seal(self.catalog, through_us=through_us, engine=engine, ignore_watermarks=ignore_watermarks, run=run)
+
+    def timeline(self, user_id: int, *, before: Time | None = None, last: int | None = None) -> pa.Table:
+        """The history a server had of a user at a time, oldest first. See pipelines.timeline.timeline."""
+        from .timeline import timeline
+
+        return timeline(self.catalog, user_id, before_us=None if before is None else to_us(before), last=last)
+
+    def samples(self, recipe: str | Path, *, day: Time, run: Run | None = None) -> SamplesResult:
+        """Assemble the samples of one sealed day. See pipelines.assemble.samples."""
+        from .assemble import samples
+
+        return samples(self.catalog, recipe, day=day, run=run)
+
+    def media(self, plan: str | Path, manifest: str | Path, *, run: Run | None = None) -> MediaResult:
+        """Turn media into content rows by a plan of operators. See pipelines.media.run_media."""
+        from .media import run_media
+
+        run = run or Run()
+        return run_media(self.catalog, plan, Path(manifest), now_us=run.now_us())
+
+    def pin(self, name: str) -> Pin:
+        """Name the present versions of all tables and keep them alive."""
+        return self.catalog.create_pin(name)
+
+    def unpin(self, name: str) -> Pin:
+        """Let go of what a pin keeps alive."""
+        return self.catalog.remove_pin(name)
+
+    def pack(self, recipe: str, *, pin: str, out: str | Path, history: int | None = None) -> PackResult:
+        """Write the pinned samples of a recipe as shards that a feed reads. See pipelines.pack.pack."""
+        from .pack import pack
+
+        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history)
+
+    def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
+        """Write the report: one self-contained HTML file. See pipelines.report.build_report."""
+        from .report import build_report
+
+        return build_report(self.catalog, out=Path(out), pin=pin, generated_at_us=(run or Run()).now_us())
+
+    def tables(self) -> Mapping[str, Any]:
+        """Every table's address, for any Delta reader."""
+        return {name: self.catalog.table(name).uri for name in self.catalog.table_names()}

@@ -1,0 +1,236 @@
+"""Seal: close a span of known_at for ever, give its events their ordinals, write timelines and the directory.
+
+Steps, each idempotent, so that a kill anywhere and a second run give the same rows:
+1. the barrier: a commit on `events` says through when it is sealed; ingest looks at it, and commits only against the
+   version it looked at, so nothing lands behind it;
+2. for every era (a day, or a shorter rest): ordinals, then one commit of `directory`, then one of `timelines`;
+   the last makes the era readable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from ..quality import gate
+from ..quality.suite import CompiledSuite, compile_suite
+from ..schemas import shapes
+from ..schemas.contract import shipped_suite
+from ..schemas.eras import Era, split_days, start_prefix
+from ..schemas.errors import CommitConflictError, EngineError, SealError
+from ..schemas.times import US_PER_DAY, floor_day, from_us, iso
+from ..storage.catalog import SEAL, Catalog
+from .record import admit_whole
+from .run import Run
+
+ENGINES = ("local", "spark")
+_TIME = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class SealResult:
+    """What one seal did: eras made, events given ordinals, the end of the last sealed era (µs)."""
+
+    eras: tuple[str, ...]
+    rows: int
+    users: int
+    through_us: int | None
+    version: int
+    watermarks_ignored: tuple[str, ...]
+
+
+def seal(
+    catalog: Catalog,
+    *,
+    through_us: int | None = None,
+    engine: str = "local",
+    ignore_watermarks: bool = False,
+    run: Run | None = None,
+) -> SealResult:
+    """Seal everything known before `through_us`; by default through the last whole day that has events.
+
+    Raises:
+        SealError: a followed source has not got so far yet; nothing was sealed.
+        EngineError: the engine is unknown or cannot start.
+    """
+    run = run or Run()
+    if engine not in ENGINES:
+        raise EngineError("unknown engine", expected=" or ".join(ENGINES), got=engine)
+    events = catalog.table("events")
+    if not events.exists:
+        raise SealError("there are no events to seal", where=catalog.root, hint="reclake ingest LAKE CONTRACT SOURCE")
+    span = _known_span(catalog)
+    through_us = _default_through(span, run.now_us()) if through_us is None else through_us
+    behind = _behind(catalog, through_us, ignore_watermarks)
+    sealed = catalog.sealed_through_us
+    if through_us is None or (sealed is not None and through_us <= sealed):
+        return SealResult((), 0, 0, sealed, catalog.table("timelines").version, behind)
+    _barrier(catalog, through_us)
+    span = _known_span(catalog)
+    start = sealed if sealed is not None else (floor_day(span[0]) if span else through_us)
+    suite, made, rows, users = None, [], 0, 0
+    eras = [era for era in split_days(min(start, through_us), through_us) if _has_events(catalog, era)]
+    for number, era in enumerate(eras):
+        suite = suite or compile_suite(shipped_suite("timelines"), _schema(catalog), name="timelines")
+        era_rows, era_users = seal_era(catalog, era, suite=suite, engine=engine, run=run)
+        rows, users = rows + era_rows, users + era_users
+        made.append(era.name)
+        run.progress(f"seal {era.name}", number + 1, len(eras))
+    _mark_sealed(catalog, through_us)
+    return SealResult(tuple(made), rows, users, through_us, catalog.table("timelines").version, behind)
+
+
+def seal_era(catalog: Catalog, era: Era, *, suite: CompiledSuite, engine: str, run: Run) -> tuple[int, int]:
+    """Seal one era; returns (events, users). An era that somebody sealed meanwhile is left as it is."""
+    timelines, directory = catalog.table("timelines"), catalog.table("directory")
+    if (timelines.transaction(SEAL) or 0) >= era.end_us:
+        return 0, 0
+    if engine == "spark":
+        from .engines import spark
+
+        ordered = spark.seal_rows(catalog, era)
+    else:
+        ordered = give_ordinals(era_events(catalog, era), next_ordinals(catalog, era), era.name)
+    schema = _schema(catalog)
+    admitted = admit_whole(
+        catalog, ordered.select(schema.names).to_arrow(), suite, schema, table="timelines", source=era.name, run=run
+    )
+    entries = directory_of(ordered).select(shapes.DIRECTORY.names).to_arrow()
+    try:
+        if (directory.transaction(SEAL) or 0) < era.end_us:
+            directory.append(
+                gate.record(entries, shapes.DIRECTORY, name="directory"), transactions={SEAL: era.end_us}
+            )
+        timelines.append(admitted, transactions={SEAL: era.end_us})
+    except CommitConflictError:
+        if (timelines.transaction(SEAL) or 0) < era.end_us:
+            raise
+        return 0, 0
+    return ordered.height, entries.num_rows
+
+
+def give_ordinals(events: pl.DataFrame, first: pl.DataFrame, era: str) -> pl.DataFrame:
+    """Kernel: the events of one era in timeline order, each with its ordinal.
+
+    Args:
+        events: one row an event, any order; user_id, known_at, event_id and more.
+        first: (user_id, next_ordinal): where each user's timeline goes on; absent users start at 0.
+        era: the era's name, set on every row.
+
+    Returns:
+        the events, each event_id once, sorted by (user_id, known_at, event_id), with `ordinal` and `era`.
+    """
+    return (
+        events.sort("user_id", "known_at", "event_id")
+        .unique(subset=["event_id"], keep="first", maintain_order=True)
+        .join(first, on="user_id", how="left", maintain_order="left")
+        .with_columns(
+            (pl.col("next_ordinal").fill_null(0) + pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")).alias("ordinal"),
+            pl.lit(era).alias(shapes.ERA),
+        )
+        .drop("next_ordinal")
+    )
+
+
+def directory_of(timeline: pl.DataFrame) -> pl.DataFrame:
+    """Kernel: for each user of an era: bucket, first ordinal and count."""
+    return timeline.group_by(shapes.ERA, shapes.BUCKET, "user_id", maintain_order=True).agg(
+        pl.col("ordinal").min().alias("first_ordinal"), pl.len().cast(pl.Int64).alias("count")
+    )
+
+
+def era_events(catalog: Catalog, era: Era) -> pl.DataFrame:
+    """The events known within an era. Days of the partition column prune files, known_at prunes rows."""
+    return events_between(catalog, era).collect(engine="streaming")
+
+
+def events_between(catalog: Catalog, era: Era) -> pl.LazyFrame:
+    """The events known within an era, lazily."""
+    first, last = from_us(era.start_us).date(), from_us(era.end_us - 1).date()
+    return (
+        catalog.table("events")
+        .scan()
+        .filter(
+            pl.col(shapes.DAY).is_between(first, last),
+            pl.col("known_at") >= pl.lit(era.start_us).cast(_TIME),
+            pl.col("known_at") < pl.lit(era.end_us).cast(_TIME),
+        )
+        .drop(shapes.DAY)
+    )
+
+
+def next_ordinals(catalog: Catalog, era: Era) -> pl.DataFrame:
+    """(user_id, next_ordinal) of every user with events before the era."""
+    directory = catalog.table("directory")
+    if not directory.exists:
+        return pl.DataFrame(schema={"user_id": pl.Int64, "next_ordinal": pl.Int64})
+    return (
+        directory.scan()
+        # An era's own entries may be there already, from a run that was killed between its two commits.
+        .filter(pl.col(shapes.ERA) < start_prefix(era.start_us))
+        .group_by("user_id")
+        .agg((pl.col("first_ordinal") + pl.col("count")).max().alias("next_ordinal"))
+        .collect(engine="streaming")
+    )
+
+
+def _schema(catalog: Catalog) -> pa.Schema:
+    """The timelines' schema: that of the events table as it is now."""
+    fields = []
+    required = {"event_id", "user_id", "item_id", "event_type", "event_time", "available_at", "known_at"}
+    for column in catalog.table("events").schema():
+        fields.append(column.with_nullable(column.name not in required))
+    return shapes.timelines(pa.schema(fields))
+
+
+def _known_span(catalog: Catalog) -> tuple[int, int] | None:
+    """(earliest, latest) known_at of all events, µs, from file statistics and footers."""
+    known = pl.col("known_at").dt.epoch("us")
+    row = catalog.table("events").scan().select(known.min().alias("low"), known.max().alias("high")).collect()
+    low, high = row.row(0)
+    return None if low is None else (int(low), int(high))
+
+
+def _default_through(span: tuple[int, int] | None, now_us: int) -> int | None:
+    return None if span is None else min(floor_day(now_us), floor_day(span[1]) + US_PER_DAY)
+
+
+def _has_events(catalog: Catalog, era: Era) -> bool:
+    return int(events_between(catalog, era).select(pl.len()).collect().item()) > 0
+
+
+def _behind(catalog: Catalog, through_us: int | None, ignore: bool) -> tuple[str, ...]:
+    """Followed sources that may still bring events known before `through_us`."""
+    behind = [] if through_us is None else [s for s in catalog.followed() if s.watermark_us < through_us]
+    if behind and not ignore:
+        first = behind[0]
+        raise SealError(
+            "a followed source has not got so far yet",
+            where=first.name,
+            expected=f"a watermark past {iso(through_us or 0)}",
+            got=iso(first.watermark_us),
+            hint="wait for it, or seal with --ignore-watermarks: what it brings later is known from its arrival",
+        )
+    return tuple(s.name for s in behind)
+
+
+def _barrier(catalog: Catalog, through_us: int) -> None:
+    events = catalog.table("events")
+    try:
+        events.mark(transactions={SEAL: through_us})
+    except CommitConflictError:
+        if (events.transaction(SEAL) or 0) < through_us:
+            raise
+
+
+def _mark_sealed(catalog: Catalog, through_us: int) -> None:
+    """An empty rest of the span is sealed too: the timelines say through when."""
+    timelines = catalog.table("timelines")
+    timelines.create(_schema(catalog))
+    try:
+        timelines.mark(transactions={SEAL: through_us})
+    except CommitConflictError:
+        if (timelines.transaction(SEAL) or 0) < through_us:
+            raise

@@ -1,0 +1,259 @@
+"""Expectations that have one answer for a batch: aggregates of a column, and the shape of the table.
+
+Meaning is that of GX 1.24's pandas engine: missing values (null, NaN) are left out, an aggregate of nothing is not met
+(but the sum of nothing is 0), the standard deviation is the sample's. One departure: `column_index` 0 is checked, which
+GX passes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+
+from .columns import HASHABLE, NUMBERS, Column, Kind, short
+from .expectation import COMMON_KEYS, BatchCheck, Bounds, Expectation, Outcome
+
+Builder = Callable[[Expectation], BatchCheck]
+Judge = Callable[[Sequence[Any]], Outcome]
+
+_BOUNDS = ("min_value", "max_value", "strict_min", "strict_max")
+_EXTREMES: frozenset[Kind] = NUMBERS | {"time", "date"}
+_COUNTABLE: frozenset[Kind] = HASHABLE - {"decimal", "binary"}
+SAMPLE_MAX = 20
+
+
+def _check(
+    e: Expectation, columns: Sequence[Column], expected: str, observe: Sequence[pl.Expr], judge: Judge
+) -> BatchCheck:
+    return BatchCheck(
+        type=e.type,
+        columns=tuple(column.name for column in columns),
+        severity=e.severity,
+        expected=expected,
+        evaluated=e.rows,
+        observe=tuple(observe),
+        judge=judge,
+    )
+
+
+def _present(e: Expectation, column: Column) -> pl.Expr:
+    """The column's values that are there and that the row condition keeps; decimals as float64, as GX takes them."""
+    values = column.value if e.domain is None else column.value.filter(e.domain)
+    values = values.drop_nulls()
+    return values.cast(pl.Float64) if column.kind == "decimal" else values
+
+
+def _bounded(
+    e: Expectation, columns: Sequence[Column], name: str, observe: pl.Expr, *, whole: bool = False
+) -> BatchCheck:
+    """A number that is to lie within the expectation's bounds."""
+    bounds = Bounds.of(e, lambda key: e.number(key, whole=whole), required=False)
+    return _check(e, columns, bounds.show(_number, prefix=f"{name} "), [observe], _in_bounds(bounds, _number))
+
+
+def _in_bounds(bounds: Bounds, show: Callable[[Any], str]) -> Judge:
+    def judge(values: Sequence[Any]) -> Outcome:
+        (value,) = values
+        if value is None:
+            return Outcome(False, None, "no value")
+        return Outcome(bounds.hold(value), value, show(value))
+
+    return judge
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) and not value.is_integer() else str(value)
+
+
+def mean(e: Expectation) -> BatchCheck:
+    column = e.column(NUMBERS)
+    return _bounded(e, [column], "mean", _present(e, column).mean())
+
+
+def median(e: Expectation) -> BatchCheck:
+    column = e.column(NUMBERS)
+    return _bounded(e, [column], "median", _present(e, column).median())
+
+
+def stdev(e: Expectation) -> BatchCheck:
+    column = e.column(NUMBERS)
+    return _bounded(e, [column], "standard deviation", _present(e, column).std(ddof=1))
+
+
+def total(e: Expectation) -> BatchCheck:
+    column = e.column(NUMBERS)
+    values = _present(e, column)
+    # Polars sums integers in their own width, where they wrap.
+    return _bounded(e, [column], "sum", (values.cast(pl.Int128) if column.kind == "int" else values).sum())
+
+
+def minimum(e: Expectation) -> BatchCheck:
+    return _extreme(e, "minimum", pl.Expr.min)
+
+
+def maximum(e: Expectation) -> BatchCheck:
+    return _extreme(e, "maximum", pl.Expr.max)
+
+
+def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr]) -> BatchCheck:
+    column = e.column(_EXTREMES)
+
+    def fit(key: str) -> object:
+        raw = e.kwargs.get(key)
+        return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
+
+    bounds = Bounds.of(e, fit, required=False)
+    expected = bounds.show(column.show, prefix=f"{name} ")
+    return _check(e, [column], expected, [aggregate(_present(e, column))], _in_bounds(bounds, column.show))
+
+
+def distinct_count(e: Expectation) -> BatchCheck:
+    column = e.column(HASHABLE)
+    return _bounded(e, [column], "distinct values", _present(e, column).n_unique(), whole=True)
+
+
+def distinct_proportion(e: Expectation) -> BatchCheck:
+    column = e.column(HASHABLE)
+    values = _present(e, column)
+    return _bounded(e, [column], "share of distinct values", _share(values.n_unique(), values.len()))
+
+
+def present_proportion(e: Expectation) -> BatchCheck:
+    column = e.column()
+    return _bounded(e, [column], "share of non-null values", _share(e.within(column.present).sum(), e.rows))
+
+
+def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """part / whole, 0 where there is nothing."""
+    return pl.when(whole > 0).then(part / whole).otherwise(0.0)
+
+
+def distinct_in_set(e: Expectation) -> BatchCheck:
+    return _distinct(e, "distinct values in", outside_allowed=False, missing_allowed=True)
+
+
+def distinct_contain_set(e: Expectation) -> BatchCheck:
+    return _distinct(e, "distinct values contain", outside_allowed=True, missing_allowed=False)
+
+
+def distinct_equal_set(e: Expectation) -> BatchCheck:
+    return _distinct(e, "distinct values equal", outside_allowed=False, missing_allowed=False)
+
+
+def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allowed: bool) -> BatchCheck:
+    """Value: `unexpected`, how many distinct values are outside the set, and `missing`, how many of it are not there."""
+    column = e.column(_COUNTABLE)
+    wanted = e.values(column, empty_allowed=False)
+    values = _present(e, column)
+    inside = values.is_in(wanted)
+    outside = values.filter(~inside).unique()
+
+    def judge(observed: Sequence[Any]) -> Outcome:
+        outside_count, outside_sample, found = observed
+        missing = [value for value in wanted if value not in set(found)]
+        parts = []
+        if outside_count and not outside_allowed:
+            parts.append(f"{outside_count} outside: {short([column.show(v) for v in outside_sample])}")
+        if missing and not missing_allowed:
+            parts.append(f"{len(missing)} missing: {short([column.show(v) for v in missing])}")
+        value = {"unexpected": outside_count, "missing": len(missing)}
+        return Outcome(not parts, value, "; ".join(parts) or "as expected")
+
+    return _check(
+        e,
+        [column],
+        f"{name} {short([column.show(v) for v in wanted])}",
+        # A sample in order, so that the same batch gives the same verdict.
+        [outside.len(), outside.bottom_k(SAMPLE_MAX).sort().implode(), values.filter(inside).unique().implode()],
+        judge,
+    )
+
+
+def row_count_between(e: Expectation) -> BatchCheck:
+    return _bounded(e, [], "rows", e.rows, whole=True)
+
+
+def row_count_equal(e: Expectation) -> BatchCheck:
+    value = _required_count(e)
+    return _check(e, [], f"rows == {value}", [e.rows], lambda v: Outcome(v[0] == value, v[0], str(v[0])))
+
+
+def column_count_between(e: Expectation) -> BatchCheck:
+    count = len(e.columns)
+    bounds = Bounds.of(e, lambda key: e.number(key, whole=True), required=False)
+    return _fixed(e, bounds.hold(count), count, bounds.show(str, prefix="columns "), str(count))
+
+
+def column_count_equal(e: Expectation) -> BatchCheck:
+    value, count = _required_count(e), len(e.columns)
+    return _fixed(e, count == value, count, f"columns == {value}", str(count))
+
+
+def _required_count(e: Expectation) -> int:
+    value = e.number("value", whole=True)
+    if value is None:
+        raise e.error("no count", expected="value: a whole number", got="none")
+    return int(value)
+
+
+def columns_match_set(e: Expectation) -> BatchCheck:
+    wanted, have = set(e.strings("column_set")), set(e.columns)
+    missing, more = sorted(wanted - have), sorted(have - wanted)
+    exact = e.flag("exact_match", default=True)
+    success = not missing and not (exact and more)
+    said = [f"missing {short(missing)}"] * bool(missing) + [f"more {short(more)}"] * bool(exact and more)
+    expected = ("the columns " if exact else "at least the columns ") + short(sorted(wanted))
+    return _fixed(e, success, sorted(have), expected, "; ".join(said) or "as expected")
+
+
+def columns_match_ordered_list(e: Expectation) -> BatchCheck:
+    wanted, have = e.strings("column_list"), list(e.columns)
+    return _fixed(e, wanted == have, have, "the columns " + short(wanted), short(have))
+
+
+def column_exists(e: Expectation) -> BatchCheck:
+    name = e.kwargs.get("column")
+    if not isinstance(name, str):
+        raise e.error("no column", expected='column: "name"', got=repr(name))
+    index = e.number("column_index", whole=True)
+    have = list(e.columns)
+    place = have.index(name) if name in have else None
+    success = place is not None and index in (None, place)
+    expected = "exists" if index is None else f"is column {index}"
+    said = "absent" if place is None else f"column {place}"
+    return _fixed(e, success, place, f"{name} {expected}", said)
+
+
+def _fixed(e: Expectation, success: bool, value: Any, expected: str, observed: str) -> BatchCheck:
+    """An answer that the schema alone decides."""
+    outcome = Outcome(success, value, observed)
+    return _check(e, [], expected, [], lambda _: outcome)
+
+
+def _rule(build: Builder, *keys: str) -> tuple[Builder, frozenset[str]]:
+    return build, COMMON_KEYS | set(keys)
+
+
+RULES: dict[str, tuple[Builder, frozenset[str]]] = {
+    "expect_column_mean_to_be_between": _rule(mean, "column", *_BOUNDS),
+    "expect_column_median_to_be_between": _rule(median, "column", *_BOUNDS),
+    "expect_column_stdev_to_be_between": _rule(stdev, "column", *_BOUNDS),
+    "expect_column_sum_to_be_between": _rule(total, "column", *_BOUNDS),
+    "expect_column_min_to_be_between": _rule(minimum, "column", *_BOUNDS),
+    "expect_column_max_to_be_between": _rule(maximum, "column", *_BOUNDS),
+    "expect_column_unique_value_count_to_be_between": _rule(distinct_count, "column", *_BOUNDS),
+    "expect_column_proportion_of_unique_values_to_be_between": _rule(distinct_proportion, "column", *_BOUNDS),
+    "expect_column_proportion_of_non_null_values_to_be_between": _rule(present_proportion, "column", *_BOUNDS),
+    "expect_column_distinct_values_to_be_in_set": _rule(distinct_in_set, "column", "value_set"),
+    "expect_column_distinct_values_to_contain_set": _rule(distinct_contain_set, "column", "value_set"),
+    "expect_column_distinct_values_to_equal_set": _rule(distinct_equal_set, "column", "value_set"),
+    "expect_table_row_count_to_be_between": _rule(row_count_between, *_BOUNDS),
+    "expect_table_row_count_to_equal": _rule(row_count_equal, "value"),
+    "expect_table_column_count_to_be_between": _rule(column_count_between, *_BOUNDS),
+    "expect_table_column_count_to_equal": _rule(column_count_equal, "value"),
+    "expect_table_columns_to_match_set": _rule(columns_match_set, "column_set", "exact_match"),
+    "expect_table_columns_to_match_ordered_list": _rule(columns_match_ordered_list, "column_list"),
+    "expect_column_to_exist": _rule(column_exists, "column", "column_index"),
+}

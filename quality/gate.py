@@ -1,0 +1,335 @@
+"""The gate: a batch goes in, admitted rows, rejected rows with reasons, and a verdict come out.
+
+Nothing else makes an `Admitted`, and storage writes nothing else. A batch is looked at in one Polars selection; only
+the rows that are rejected are looked at again, for their reasons.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from ..schemas.errors import GateError
+from ..schemas.shapes import VERDICTS
+from ..schemas.times import from_us
+from .expectation import BatchCheck, RowCheck, Severity
+from .reasons import REJECTED, Failure, collect, missing
+from .suite import CompiledSuite, frame_of
+
+Verdict = Literal["pass", "warn", "quarantine", "stop"]
+
+SCHEMA = "schema"  # the check that rows conform to the schema
+BATCH = "batch"  # the row of the verdicts table that sums a batch up
+
+_SEAL = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Rows that a gate has admitted: exactly of its schema, nothing null that may not be. Only the gate makes it.
+
+    `contract_version` is 0 and `verdict_id` empty for reclake's own records (see `record`).
+    """
+
+    rows: pa.Table
+    contract: str
+    contract_version: int
+    verdict_id: str
+    seal: InitVar[object] = None
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only the gate makes Admitted rows: call reclake.quality.gate.admit")
+
+    def keep(self, mask: pl.Series | np.ndarray) -> Admitted:
+        """The rows where `mask` (one bool per row, no nulls) is true: part of an admitted batch is admitted too."""
+        kept = mask.to_numpy() if isinstance(mask, pl.Series) else np.asarray(mask)
+        if kept.dtype != np.bool_ or kept.shape != (self.rows.num_rows,):
+            raise GateError(
+                "not a mask of these rows",
+                expected=f"{self.rows.num_rows} bools",
+                got=f"{kept.dtype} of shape {kept.shape}",
+            )
+        rows = self.rows if kept.all() else self.rows.filter(pa.array(kept))
+        return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check saw in one batch.
+
+    `evaluated` and `unexpected` count rows; `value` is what was observed as a number (times in µs), for checks of the
+    batch; `observed` says it for a person. Unmet means `success` is false, `mostly` taken into account.
+    """
+
+    check: str
+    column: str | None
+    severity: Severity
+    success: bool
+    evaluated: int
+    unexpected: int
+    expected: str
+    observed: str
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A gate's answer for one batch.
+
+    `rejected`: `index` (UInt32, row of the batch) and `reasons` (see `shapes.REASON`), by index: the rows that fail an
+    unmet check of severity error or critical, each with every unmet check it fails, warnings included.
+    On "stop" nothing is admitted, whether or not all rows have reasons, and `stop_reason` says why.
+    """
+
+    admitted: Admitted
+    rejected: pl.DataFrame
+    checks: tuple[CheckResult, ...]
+    verdict: Verdict
+    stop_reason: str | None
+
+
+def admit(
+    batch: pa.Table,
+    suite: CompiledSuite,
+    schema: pa.Schema,
+    *,
+    contract: str,
+    contract_version: int,
+    verdict_id: str,
+    quarantine_limit: float = 1.0,
+) -> Admission:
+    """Judges a batch that has the columns of `schema`, in any order, by `schema` and `suite`.
+
+    A critical check that is unmet stops the batch, and so does a rejected share above `quarantine_limit` (0 to 1).
+    Rows that fail a check whose `mostly` is met all the same are admitted.
+
+    Raises:
+        GateError: the batch has other columns or types than `schema`, or than the suite was compiled for.
+    """
+    _check_shape(batch, schema, contract)
+    _check_suite(suite, schema, contract)
+    frame = frame_of(batch, suite)
+    nulls = missing(batch, schema)
+    checks, failures = _judge(suite, frame, batch.num_rows)
+    checks.insert(0, _schema_result(nulls, batch.num_rows))
+    failures[:0] = [Failure(SCHEMA, path, "error", "not null", rows, pl.lit("null")) for path, rows in nulls]
+
+    rejected = np.zeros(batch.num_rows, dtype=np.bool_)
+    for failure in failures:
+        if failure.severity != "warning":
+            rejected[failure.rows] = True
+    stop_reason = _stop_reason(checks, int(rejected.sum()), batch.num_rows, quarantine_limit)
+    rows = batch.slice(0, 0) if stop_reason else batch
+    if rejected.any() and not stop_reason:
+        rows = batch.filter(pa.array(~rejected))
+    return Admission(
+        admitted=Admitted(_exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
+        rejected=collect(frame, failures, rejected) if rejected.any() else pl.DataFrame(schema=REJECTED),
+        checks=tuple(checks),
+        verdict=_verdict(checks, stop_reason, any_rejected=bool(rejected.any())),
+        stop_reason=stop_reason,
+    )
+
+
+def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
+    """Admits rows that reclake itself made (verdicts, quarantine, a directory ...): they must conform to `schema`.
+
+    Raises:
+        GateError: they do not; a ledger is written whole or not at all.
+    """
+    _check_shape(rows, schema, name)
+    for path, at in missing(rows, schema):
+        raise GateError(
+            "a null where the schema allows none",
+            where=f"{name}, column {path}",
+            expected="not null",
+            got=f"null in {len(at)} of {rows.num_rows} rows, first in row {at[0]}",
+        )
+    return Admitted(_exactly(rows, schema, name), name, 0, "", _SEAL)
+
+
+def _judge(suite: CompiledSuite, frame: pl.DataFrame, rows: int) -> tuple[list[CheckResult], list[Failure]]:
+    answers = suite.run(frame)
+    results: list[CheckResult] = []
+    failures: list[Failure] = []
+    for i, check in enumerate(suite.checks):
+        column = ", ".join(check.columns) or None
+        evaluated = int(answers[f"{i}.evaluated"])
+        if isinstance(check, BatchCheck):
+            seen = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
+            results.append(
+                CheckResult(
+                    check.type,
+                    column,
+                    check.severity,
+                    seen.success,
+                    evaluated,
+                    0,
+                    check.expected,
+                    seen.observed,
+                    seen.value,
+                )
+            )
+            continue
+        failing = answers[f"{i}.fails"].to_numpy()
+        success = check.met(evaluated, len(failing))
+        results.append(_row_result(check, column, frame, evaluated, failing, success))
+        if not success:
+            failures.append(Failure(check.type, column, check.severity, check.expected, failing, check.got))
+    return results, failures
+
+
+def _row_result(
+    check: RowCheck, column: str | None, frame: pl.DataFrame, evaluated: int, failing: np.ndarray, success: bool
+) -> CheckResult:
+    observed = f"{len(failing)} of {evaluated} rows"
+    if len(failing):
+        example = frame[int(failing[0]) : int(failing[0]) + 1].select(check.got.alias("got"))["got"][0]
+        observed += f", e.g. {example}"
+    expected = check.expected if check.mostly == 1 else f"{check.expected}, in {check.mostly:.6g} of rows or more"
+    return CheckResult(check.type, column, check.severity, success, evaluated, len(failing), expected, observed)
+
+
+def _schema_result(nulls: list[tuple[str, np.ndarray]], rows: int) -> CheckResult:
+    bad = len(np.unique(np.concatenate([at for _, at in nulls]))) if nulls else 0
+    observed = "; ".join(f"{path}: null in {len(at)} rows" for path, at in nulls) or "as expected"
+    return CheckResult(SCHEMA, None, "error", bad == 0, rows, bad, "no null where the schema allows none", observed)
+
+
+def _stop_reason(checks: Sequence[CheckResult], rejected: int, rows: int, limit: float) -> str | None:
+    for result in checks:
+        if result.severity == "critical" and not result.success:
+            of = f" of {result.column}" if result.column else ""
+            return f"{result.check}{of}: expected {result.expected}, got {result.observed}"
+    if rows and rejected / rows > limit:
+        return f"{rejected} of {rows} rows rejected, more than the contract's quarantine limit of {limit:.6g}"
+    return None
+
+
+def _verdict(checks: Sequence[CheckResult], stop_reason: str | None, *, any_rejected: bool) -> Verdict:
+    if stop_reason is not None:
+        return "stop"
+    if any_rejected:
+        return "quarantine"
+    return "pass" if all(result.success for result in checks) else "warn"
+
+
+@functools.lru_cache(maxsize=4096)
+def _logical(type_: pa.DataType) -> pl.DataType:
+    """What a type means, apart from how it is laid out: string and large_string are one."""
+    empty = pl.from_arrow(pa.table({"": pa.array([], type=type_)}))
+    return pl.DataFrame(empty).dtypes[0]
+
+
+def _same(a: pa.DataType, b: pa.DataType) -> bool:
+    return bool(a == b) or _logical(a) == _logical(b)
+
+
+def _check_shape(batch: pa.Table, schema: pa.Schema, name: str) -> None:
+    have, want = batch.column_names, schema.names
+    if sorted(have) != sorted(want):
+        absent, more = [n for n in want if n not in have], [n for n in have if n not in want]
+        raise GateError(
+            "rows with other columns than the schema",
+            where=name,
+            expected="the columns " + ", ".join(want),
+            got="; ".join([f"missing {', '.join(absent)}"] * bool(absent) + [f"more: {', '.join(more)}"] * bool(more))
+            or "a column twice: " + ", ".join(have),
+        )
+    for field in schema:
+        got = batch.schema.field(field.name).type
+        if not _same(got, field.type):
+            raise GateError(
+                "a column of another type than the schema",
+                where=f"{name}, column {field.name}",
+                expected=field.type,
+                got=got,
+            )
+
+
+def _check_suite(suite: CompiledSuite, schema: pa.Schema, name: str) -> None:
+    for column, type_ in suite.columns.items():
+        index = schema.get_field_index(column)
+        if index < 0 or not _same(schema.field(index).type, type_):
+            raise GateError(
+                "a suite that was compiled for another schema",
+                where=f"{name}, suite of {suite.name}, column {column}",
+                expected=type_,
+                got="no such column" if index < 0 else schema.field(index).type,
+                hint="compile the suite again with the contract's schema",
+            )
+
+
+def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
+    """The same values in the schema's order, layout and nullability."""
+    columns = []
+    for field in schema:
+        column = rows.column(field.name)
+        try:
+            columns.append(column if column.type == field.type else column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise GateError(
+                "values that do not fit their type",
+                where=f"{name}, column {field.name}",
+                expected=field.type,
+                got=f"{column.type}: {error}",
+            ) from None
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def verdict_rows(
+    admission: Admission,
+    *,
+    run_id: str,
+    at_us: int,
+    table: str,
+    source: str,
+    event_day: date | None,
+    read: int,
+    duplicates: int,
+    late: int,
+    admitted: int | None = None,
+    quarantined: int | None = None,
+) -> pa.Table:
+    """The verdict as rows of `shapes.VERDICTS`: one for the batch, then one per check.
+
+    `read`, `duplicates`, `late`, and where they differ from the gate's own counts `admitted` (duplicates left out) and
+    `quarantined` (undecodable rows included), are counts of the whole batch as the run saw it.
+    """
+    rejected = admission.rejected.height if quarantined is None else quarantined
+    kept = admission.admitted.rows.num_rows if admitted is None else admitted
+    batch = {
+        "check": BATCH,
+        "column": None,
+        "severity": "critical",
+        "success": admission.verdict != "stop",
+        "evaluated": read,
+        "unexpected": rejected,
+        "admitted": kept,
+        "duplicates": duplicates,
+        "late": late,
+        "expected": "no critical check unmet, quarantine within its limit",
+        "observed": admission.stop_reason or f"{kept} admitted, {rejected} quarantined, {duplicates} duplicates",
+    }
+    keys = ("check", "column", "severity", "success", "evaluated", "unexpected", "expected", "observed")
+    checks = [{key: getattr(result, key) for key in keys} for result in admission.checks]
+    common = {
+        "verdict_id": admission.admitted.verdict_id,
+        "run_id": run_id,
+        "at": from_us(at_us),
+        "table": table,
+        "contract": admission.admitted.contract,
+        "contract_version": admission.admitted.contract_version,
+        "source": source,
+        "event_day": event_day,
+        "verdict": admission.verdict,
+    }
+    return pa.Table.from_pylist([common | row for row in [batch, *checks]], schema=VERDICTS)

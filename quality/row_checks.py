@@ -1,0 +1,296 @@
+"""Expectations that have an answer for every row, as Polars expressions.
+
+Meaning is that of GX 1.24's pandas engine: a missing value (null, or a float NaN) is passed over, except by the checks
+for null; a pair is compared with whatever is there unless `ignore_row_if` says otherwise. Two departures, both where
+pandas would check the text of a Python object: lengths of lists are counts of values, and regular expressions
+and lengths are refused on numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Iterable
+
+import polars as pl
+import pyarrow as pa
+
+from .columns import HASHABLE, ORDERED, Column, Kind, comparable, short
+from .expectation import COMMON_KEYS, Bounds, Expectation, RowCheck
+from .patterns import to_rust
+
+_TEXT: frozenset[Kind] = frozenset({"string"})
+_MEASURABLE: frozenset[Kind] = frozenset({"string", "list"})
+_BOUNDS = frozenset({"min_value", "max_value", "strict_min", "strict_max"})
+
+
+def _check(
+    e: Expectation,
+    columns: Iterable[Column],
+    *,
+    meets: pl.Expr,
+    considered: pl.Expr | None,
+    expected: str,
+    got: pl.Expr,
+) -> RowCheck:
+    """A row check; `considered` None: all rows. A comparison that has no answer is a failure."""
+    fails = ~meets.fill_null(False)
+    if considered is not None:
+        fails = considered & fails
+    return RowCheck(
+        type=e.type,
+        columns=tuple(column.name for column in columns),
+        severity=e.severity,
+        expected=expected,
+        mostly=e.mostly,
+        fails=e.within(fails),
+        evaluated=e.rows if considered is None else e.within(considered).sum(),
+        got=got,
+    )
+
+
+def _on_present(e: Expectation, column: Column, meets: pl.Expr, expected: str, got: pl.Expr | None = None) -> RowCheck:
+    return _check(
+        e,
+        [column],
+        meets=meets,
+        considered=column.present,
+        expected=expected,
+        got=column.text if got is None else got,
+    )
+
+
+def not_null(e: Expectation) -> RowCheck:
+    column = e.column()
+    return _check(e, [column], meets=column.present, considered=None, expected="not null", got=pl.lit("null"))
+
+
+def null(e: Expectation) -> RowCheck:
+    column = e.column()
+    return _check(e, [column], meets=~column.present, considered=None, expected="null", got=column.text)
+
+
+def between(e: Expectation) -> RowCheck:
+    column = e.column(ORDERED)
+
+    def fit(key: str) -> object:
+        raw = e.kwargs.get(key)
+        return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
+
+    bounds = Bounds.of(e, fit, required=True)
+    return _on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show))
+
+
+def in_set(e: Expectation) -> RowCheck:
+    column = e.column(HASHABLE)
+    values = e.values(column, empty_allowed=True)
+    return _on_present(e, column, _is_in(column, values), "one of " + short([column.show(v) for v in values]))
+
+
+def not_in_set(e: Expectation) -> RowCheck:
+    column = e.column(HASHABLE)
+    values = e.values(column, empty_allowed=True)
+    return _on_present(e, column, ~_is_in(column, values), "none of " + short([column.show(v) for v in values]))
+
+
+def _is_in(column: Column, values: list[object]) -> pl.Expr:
+    return column.value.is_in(values) if values else column.value.is_null()
+
+
+def regex(e: Expectation) -> RowCheck:
+    column = e.column(_TEXT)
+    meets = column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
+    return _on_present(e, column, meets, f"matches {e.kwargs['regex']}")
+
+
+def not_regex(e: Expectation) -> RowCheck:
+    column = e.column(_TEXT)
+    meets = ~column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
+    return _on_present(e, column, meets, f"does not match {e.kwargs['regex']}")
+
+
+def regex_list(e: Expectation) -> RowCheck:
+    column = e.column(_TEXT)
+    patterns = e.strings("regex_list")
+    if not patterns:
+        raise e.error("no regular expression", expected="regex_list: one or more", got="[]")
+    match_on = e.choice("match_on", ("any", "all"))
+    found = [column.raw.str.contains(to_rust(pattern, where=e.where)) for pattern in patterns]
+    meets = functools.reduce(operator.or_ if match_on == "any" else operator.and_, found)
+    return _on_present(e, column, meets, f"matches {match_on} of {short(patterns)}")
+
+
+def length_between(e: Expectation) -> RowCheck:
+    column = e.column(_MEASURABLE)
+    bounds = Bounds.of(e, lambda key: e.number(key, whole=True), required=True)
+    return _on_present(e, column, bounds.holds_for(_length(column)), bounds.show(str, prefix="length "), _long(column))
+
+
+def length_equal(e: Expectation) -> RowCheck:
+    column = e.column(_MEASURABLE)
+    value = e.number("value", whole=True)
+    if value is None:
+        raise e.error("no length", expected="value: a whole number", got="none")
+    return _on_present(e, column, _length(column) == value, f"length {value}", _long(column))
+
+
+def _length(column: Column) -> pl.Expr:
+    return column.raw.str.len_chars() if column.kind == "string" else column.raw.list.len()
+
+
+def _long(column: Column) -> pl.Expr:
+    return pl.concat_str(pl.lit("length "), _length(column).cast(pl.String))
+
+
+def unique(e: Expectation) -> RowCheck:
+    column = e.column(HASHABLE)
+    # Rows outside the row condition are no duplicates of rows inside: the condition is part of what is compared.
+    key = column.value if e.domain is None else pl.struct(e.domain.alias("in domain"), column.value)
+    return _on_present(e, column, ~key.is_duplicated(), "unique")
+
+
+def of_type(e: Expectation) -> RowCheck:
+    return _typed(e, [e.kwargs.get("type_")])
+
+
+def in_type_list(e: Expectation) -> RowCheck:
+    return _typed(e, e.strings("type_list"))
+
+
+_TYPES: dict[str, Callable[[pa.DataType], bool]] = {
+    **dict.fromkeys(("int", "long", "int64"), pa.types.is_int64),
+    "int32": pa.types.is_int32,
+    **dict.fromkeys(("float", "float64", "double"), pa.types.is_float64),
+    "float32": pa.types.is_float32,
+    "bool": pa.types.is_boolean,
+    **dict.fromkeys(("str", "string_types"), lambda t: pa.types.is_string(t) or pa.types.is_large_string(t)),
+    "bytes": lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_fixed_size_binary(t),
+    "list": lambda t: pa.types.is_list(t) or pa.types.is_large_list(t),
+    "dict": lambda t: pa.types.is_struct(t) or pa.types.is_map(t),
+    "Timestamp": lambda t: pa.types.is_timestamp(t) and t.tz is not None,
+    "datetime64": lambda t: pa.types.is_timestamp(t) and t.tz is None,
+}
+
+
+def _typed(e: Expectation, names: list[object] | list[str]) -> RowCheck:
+    """The type is the schema's, so the answer is the same for every value that is present."""
+    column = e.column()
+    unknown = [name for name in names if name not in _TYPES]
+    if unknown or not names:
+        raise e.error("an unknown type", expected="one of " + ", ".join(_TYPES), got=unknown or names)
+    fits = any(_TYPES[str(name)](column.type) for name in names)
+    got = pl.lit(str(column.type))
+    return _on_present(e, column, pl.lit(fits), "of type " + " or ".join(map(str, names)), got)
+
+
+def pair_greater(e: Expectation) -> RowCheck:
+    a, b = _pair(e, ordered=True)
+    or_equal = e.flag("or_equal")
+    meets = a.value >= b.value if or_equal else a.value > b.value
+    return _pair_check(e, a, b, meets, f"{a.name} {'>=' if or_equal else '>'} {b.name}")
+
+
+def pair_equal(e: Expectation) -> RowCheck:
+    a, b = _pair(e, ordered=False)
+    return _pair_check(e, a, b, a.value == b.value, f"{a.name} == {b.name}")
+
+
+def _pair(e: Expectation, *, ordered: bool) -> tuple[Column, Column]:
+    kinds = ORDERED if ordered else HASHABLE
+    a, b = e.column(kinds, key="column_A"), e.column(kinds, key="column_B")
+    if not comparable(a, b):
+        raise e.error("columns that do not compare", expected="two of one kind", got=f"{a.type} and {b.type}")
+    return a, b
+
+
+def _pair_check(e: Expectation, a: Column, b: Column, meets: pl.Expr, expected: str) -> RowCheck:
+    considered = {
+        "both_values_are_missing": a.present | b.present,
+        "either_value_is_missing": a.present & b.present,
+        "neither": None,
+    }
+    ignored = e.choice("ignore_row_if", tuple(considered))
+    return _check(e, [a, b], meets=meets, considered=considered[ignored], expected=expected, got=_texts([a, b]))
+
+
+def compound_unique(e: Expectation) -> RowCheck:
+    columns = e.column_list(HASHABLE)
+    considered = _any_of(e, columns)
+    mine = pl.lit(True) if considered is None else considered
+    # What is passed over is no duplicate of what is looked at, so that is part of the key.
+    key = pl.struct(e.within(mine).alias("in domain"), *[column.value for column in columns])
+    return _check(
+        e,
+        columns,
+        meets=~key.is_duplicated(),
+        considered=considered,
+        expected="unique together",
+        got=_texts(columns),
+    )
+
+
+def unique_within_record(e: Expectation) -> RowCheck:
+    columns = e.column_list(HASHABLE)
+    for a, b in itertools.combinations(columns, 2):
+        if not comparable(a, b):
+            raise e.error("columns that do not compare", expected="columns of one kind", got=f"{a.type} and {b.type}")
+    same = [a.value.eq_missing(b.value) for a, b in itertools.combinations(columns, 2)]
+    return _check(
+        e,
+        columns,
+        meets=~pl.any_horizontal(same),
+        considered=_any_of(e, columns),
+        expected="all different",
+        got=_texts(columns),
+    )
+
+
+def _any_of(e: Expectation, columns: list[Column]) -> pl.Expr | None:
+    present = [column.present for column in columns]
+    considered = {
+        "all_values_are_missing": pl.any_horizontal(present),
+        "any_value_is_missing": pl.all_horizontal(present),
+        "never": None,
+    }
+    return considered[e.choice("ignore_row_if", tuple(considered))]
+
+
+def _texts(columns: list[Column]) -> pl.Expr:
+    """`a = 1, b = "x"`"""
+    parts: list[pl.Expr] = []
+    for i, column in enumerate(columns):
+        parts += [pl.lit(f"{', ' if i else ''}{column.name} = "), column.text]
+    return pl.concat_str(parts)
+
+
+Builder = Callable[[Expectation], RowCheck]
+
+
+def _rule(build: Builder, *keys: str) -> tuple[Builder, frozenset[str]]:
+    return build, COMMON_KEYS | {"mostly", *keys}
+
+
+RULES: dict[str, tuple[Builder, frozenset[str]]] = {
+    "expect_column_values_to_not_be_null": _rule(not_null, "column"),
+    "expect_column_values_to_be_null": _rule(null, "column"),
+    "expect_column_values_to_be_between": _rule(between, "column", *_BOUNDS),
+    "expect_column_values_to_be_in_set": _rule(in_set, "column", "value_set"),
+    "expect_column_values_to_not_be_in_set": _rule(not_in_set, "column", "value_set"),
+    "expect_column_values_to_match_regex": _rule(regex, "column", "regex"),
+    "expect_column_values_to_not_match_regex": _rule(not_regex, "column", "regex"),
+    "expect_column_values_to_match_regex_list": _rule(regex_list, "column", "regex_list", "match_on"),
+    "expect_column_value_lengths_to_be_between": _rule(length_between, "column", *_BOUNDS),
+    "expect_column_value_lengths_to_equal": _rule(length_equal, "column", "value"),
+    "expect_column_values_to_be_unique": _rule(unique, "column"),
+    "expect_column_values_to_be_of_type": _rule(of_type, "column", "type_"),
+    "expect_column_values_to_be_in_type_list": _rule(in_type_list, "column", "type_list"),
+    "expect_column_pair_values_a_to_be_greater_than_b": _rule(
+        pair_greater, "column_A", "column_B", "or_equal", "ignore_row_if"
+    ),
+    "expect_column_pair_values_to_be_equal": _rule(pair_equal, "column_A", "column_B", "ignore_row_if"),
+    "expect_compound_columns_to_be_unique": _rule(compound_unique, "column_list", "ignore_row_if"),
+    "expect_select_column_values_to_be_unique_within_record": _rule(
+        unique_within_record, "column_list", "ignore_row_if"
+    ),
+}

@@ -1,0 +1,184 @@
+"""A Great Expectations suite, compiled once per contract to one Polars selection. No Great Expectations at run time.
+
+The suite is GX 1.24's own JSON. What becomes of an unmet expectation is its severity, `meta.severity`, because GX's own
+`severity` knows no "error":
+
+    critical   the batch is stopped, nothing of it is admitted
+    error      the rows that fail are rejected (expectations about rows only)
+    warning    recorded
+
+Left out, expectations about rows are "error" and those about the batch "warning"; GX's own `severity` then lowers the
+first to "warning" ("warning", "info") and raises the second to "critical".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import polars as pl
+import pyarrow as pa
+
+from ..schemas.errors import SuiteError
+from . import batch_checks, row_checks
+from .columns import Column, columns_of
+from .conditions import compile_condition
+from .expectation import Check, Expectation, RowCheck, Severity
+
+_ENTRIES = frozenset(
+    {"type", "kwargs", "meta", "id", "description", "notes", "severity", "rendered_content", "windows"}
+)
+SUPPORTED: tuple[str, ...] = (*row_checks.RULES, *batch_checks.RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSuite:
+    """The checks of a suite, in its order, and the one selection that answers them all.
+
+    `plan` gives one row: `{i}.fails`, the list of failing rows of check i; `{i}.evaluated`; `{i}.{j}`, observations.
+    """
+
+    name: str
+    checks: tuple[Check, ...]
+    columns: Mapping[str, pa.DataType]
+    plan: tuple[pl.Expr, ...]
+
+    def run(self, frame: pl.DataFrame) -> dict[str, Any]:
+        """The plan's row: a Series of row indexes (UInt32, rising) for each `fails`, scalars and lists else."""
+        if not self.plan:
+            return {}
+        answers = frame.lazy().select(self.plan).collect()
+        return {s.name: s.explode(empty_as_null=False) if s.name.endswith(".fails") else s[0] for s in answers}
+
+
+def compile_suite(suite: Mapping[str, Any], schema: pa.Schema, *, name: str) -> CompiledSuite:
+    """The suite's checks against `schema`. `name` is that of the contract, for messages.
+
+    Raises:
+        SuiteError: the suite is malformed, or holds an expectation that is unknown, has an unknown or unfit argument,
+            or names a column that is missing or of a type it cannot be evaluated on. It names the expectation.
+    """
+    raw = suite.get("expectations") if isinstance(suite, Mapping) else None
+    if not isinstance(raw, list):
+        raise SuiteError(
+            "not a suite",
+            where=f"suite of {name}",
+            expected='{"name": ..., "expectations": [...]}',
+            got=repr(suite)[:80],
+        )
+    columns = columns_of(schema)
+    checks = tuple(_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw))
+    plan: list[pl.Expr] = []
+    for i, check in enumerate(checks):
+        plan.append(check.evaluated.alias(f"{i}.evaluated"))
+        if isinstance(check, RowCheck):
+            plan.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
+        else:
+            plan += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
+    used = {column for expr in plan for column in expr.meta.root_names()}
+    used |= {column for check in checks for column in check.columns}
+    compiled = CompiledSuite(name, checks, {c.name: c.type for c in columns.values() if c.name in used}, tuple(plan))
+    _try_out(compiled, schema)
+    return compiled
+
+
+def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str) or set(raw) - _ENTRIES:
+        raise SuiteError(
+            "not an expectation",
+            where=where,
+            expected='{"type": "expect_...", "kwargs": {...}, "meta": {"severity": ...}}',
+            got=repr(raw)[:120],
+        )
+    type_ = raw["type"]
+    where = f"{where}, {type_}"
+    of_rows = row_checks.RULES.get(type_)
+    rule = of_rows or batch_checks.RULES.get(type_)
+    if rule is None:
+        raise SuiteError(
+            "an expectation that the gate cannot evaluate",
+            where=where,
+            expected="one of " + ", ".join(SUPPORTED),
+            got=type_,
+        )
+    build, keys = rule
+    kwargs = raw.get("kwargs") or {}
+    unknown = sorted(set(kwargs) - keys)
+    if unknown:
+        raise SuiteError(
+            "an unknown argument", where=where, expected="some of " + ", ".join(sorted(keys)), got=", ".join(unknown)
+        )
+    condition = kwargs.get("row_condition")
+    domain = None
+    if condition is not None:
+        domain = compile_condition(condition, kwargs.get("condition_parser"), columns, where=where)
+    severity = _severity(raw, where, of_rows=of_rows is not None)
+    return build(Expectation(type_, kwargs, columns, severity, domain, where))
+
+
+def _severity(raw: Mapping[str, Any], where: str, *, of_rows: bool) -> Severity:
+    ours = (raw.get("meta") or {}).get("severity")
+    theirs = raw.get("severity")
+    if ours is None:
+        if of_rows:
+            return "warning" if theirs in ("warning", "info") else "error"
+        return "critical" if theirs == "critical" else "warning"
+    if ours not in get_args(Severity):
+        raise SuiteError("an unknown severity", where=where, expected=" or ".join(get_args(Severity)), got=repr(ours))
+    if ours == "error" and not of_rows:
+        raise SuiteError(
+            "an expectation about the batch cannot reject rows",
+            where=where,
+            expected='"severity": "critical" (stop the batch) or "warning"',
+            got='"error"',
+        )
+    severity: Severity = ours
+    return severity
+
+
+def _try_out(compiled: CompiledSuite, schema: pa.Schema) -> None:
+    """Runs the plan on no rows, so that what Polars cannot evaluate is found here and not on the first batch."""
+    empty = frame_of(schema.empty_table(), compiled)
+    for i, check in enumerate(compiled.checks):
+        mine = [expr for expr in compiled.plan if expr.meta.output_name().startswith(f"{i}.")]
+        probes = [*mine, check.got.head(0).implode().alias("got")] if isinstance(check, RowCheck) else mine
+        try:
+            empty.select(probes) if probes else None
+        except pl.exceptions.PolarsError as error:
+            raise SuiteError(
+                "an expectation that cannot be evaluated",
+                where=f"suite of {compiled.name}, expectation {i}, {check.type}",
+                got=" ".join(str(error).split())[:200],
+            ) from None
+
+
+def frame_of(batch: pa.Table, suite: CompiledSuite) -> pl.DataFrame:
+    """The columns that the suite looks at (one at least, for the count of rows)."""
+    names = [name for name in batch.column_names if name in suite.columns]
+    if not names:
+        return pl.DataFrame({"row": pl.int_range(batch.num_rows, eager=True)})
+    return pl.DataFrame(pl.from_arrow(batch.select(names), rechunk=False))
+
+
+def check_with_gx(suite: Mapping[str, Any]) -> None:
+    """Proves that Great Expectations itself accepts the suite, expectation by expectation.
+
+    Raises:
+        SuiteError: it does not, with what it says.
+    """
+    from great_expectations.exceptions.exceptions import GreatExpectationsError
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    entries = suite.get("expectations")
+    if not isinstance(suite.get("name"), str) or not isinstance(entries, list):
+        raise SuiteError("not a suite", expected='{"name": "...", "expectations": [...]}', got=repr(suite)[:80])
+    for i, entry in enumerate(entries):
+        try:
+            ExpectationConfiguration(**entry).to_domain_obj()
+        except (GreatExpectationsError, ValueError, TypeError) as error:
+            raise SuiteError(
+                "Great Expectations does not accept an expectation",
+                where=f"suite {suite['name']}, expectation {i}, {entry.get('type')}",
+                got=" ".join(str(error).split())[:300],
+            ) from None

@@ -1,0 +1,133 @@
+"""What a command prints: a line a step for people, one object for machines, progress where it takes long."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from ..pipelines.run import Run
+from ..schemas.errors import ReclakeError
+
+_SHOW_AFTER_S = 1.0
+_PLAIN_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Lines go to stdout, progress and errors to stderr; with `machine` stdout holds one JSON object and nothing else."""
+
+    machine: bool = False
+
+    def line(self, text: str = "") -> None:
+        """A line for people."""
+        if not self.machine:
+            print(text, flush=True)
+
+    def table(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
+        """A table for people."""
+        if self.machine:
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*["" if cell is None else str(cell) for cell in row])
+        # A pipe has no width of its own, and a folded table is no use to grep.
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+    def result(self, value: object) -> None:
+        """The one object for machines."""
+        if self.machine:
+            print(json.dumps(plain(value), default=str))
+
+    def error(self, error: ReclakeError) -> None:
+        """What went wrong, in labelled lines on stderr (an object with --json)."""
+        if self.machine:
+            print(json.dumps({"error": {"type": type(error).__name__} | error.parts()}))
+        print(f"error: {error}", file=sys.stderr)
+
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """A run whose progress is shown once it takes longer than a second."""
+        with _Progress(enabled=not self.machine) as progress:
+            yield Run(progress=progress.update)
+
+
+class _Progress:
+    """A bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._bar: Any = None
+        self._task: Any = None
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if not self._enabled or now - self._started < _SHOW_AFTER_S:
+            return
+        if not sys.stderr.isatty():
+            if now - self._last >= _PLAIN_EVERY_S:
+                self._last = now
+                print(f"  … {step}: {done}{'' if total is None else f' of {total}'}", file=sys.stderr, flush=True)
+            return
+        if self._bar is None:
+            self._bar, self._task = _bar()
+        self._bar.update(self._task, description=step, completed=done, total=total)
+
+
+def _bar() -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar, bar.add_task("", total=None)
+
+
+def plain(value: object) -> Any:
+    """Dataclasses, mappings and sequences as JSON values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def count(number: int) -> str:
+    """228,329."""
+    return f"{number:,}"
+
+
+def size(number: float) -> str:
+    """6.8 MB."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def account(result: Any) -> str:
+    """The law in one line: rows → read = admitted + quarantined + duplicates."""
+    return (
+        f"{count(result.rows)} rows → {count(result.read)} events = {count(result.admitted)} admitted"
+        f" + {count(result.quarantined)} quarantined + {count(result.duplicates)} duplicates"
+    )

@@ -1,0 +1,128 @@
+"""samples, media, pin, unpin, pins, pack, report."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import click
+
+from ..pipelines.lake import Lake
+from ..schemas.times import iso
+from .options import json_option, lake_argument
+from .output import Output, count, plain, size
+
+
+@click.command()
+@lake_argument
+@click.argument("recipe")
+@click.option("--day", required=True, help="The UTC day, e.g. 2022-05-02. It must be sealed.")
+@json_option
+def samples(lake: str, recipe: str, day: str, machine: bool) -> None:
+    """Assemble the samples of one day by RECIPE (a name, or a .json file, which is registered)."""
+    output = Output(machine)
+    started = time.monotonic()
+    with output.running() as run:
+        result = Lake.open(lake).samples(recipe, day=day, run=run)
+    seconds = time.monotonic() - started
+    positives = ", ".join(f"{name} {count(n)}" for name, n in result.positives.items())
+    before = " (made before)" if result.made_before else ""
+    output.line(
+        f"samples {result.day}: {count(result.rows)} samples = {count(result.exposures)} exposures"
+        f" + {count(result.negatives)} negatives{before}; {positives}; {count(result.mature)} mature   {seconds:.1f} s"
+    )
+    output.result({"step": "samples", "seconds": seconds} | plain(result))
+
+
+@click.command()
+@lake_argument
+@click.argument("plan")
+@click.argument("manifest", type=click.Path())
+@json_option
+def media(lake: str, plan: str, manifest: str, machine: bool) -> None:
+    """Run the operators of PLAN over the items of MANIFEST and write gated content rows."""
+    output = Output(machine)
+    started = time.monotonic()
+    with output.running() as run:
+        result = Lake.open(lake).media(plan, manifest, run=run)
+    seconds = time.monotonic() - started
+    output.line(
+        f"media   {count(result.read)} items = {count(result.admitted)} admitted + {count(result.quarantined)} quarantined"
+        f" + {count(result.skipped)} done before; {count(result.dead_letters)} dead letters   {size(result.bytes)}, {seconds:.1f} s"
+    )
+    output.result({"step": "media", "seconds": seconds} | plain(result))
+
+
+@click.command()
+@lake_argument
+@click.argument("name")
+@json_option
+def pin(lake: str, name: str, machine: bool) -> None:
+    """Name the present versions of all tables and keep them alive through vacuum."""
+    output = Output(machine)
+    made = Lake.open(lake).pin(name)
+    versions = ", ".join(f"{table} {version}" for table, version in sorted(made.tables.items()))
+    output.line(f"pin     {name}: {versions}")
+    output.result(made.to_json())
+
+
+@click.command()
+@lake_argument
+@click.argument("name")
+@json_option
+def unpin(lake: str, name: str, machine: bool) -> None:
+    """Let go of what a pin keeps alive; the next vacuum may delete it."""
+    output = Output(machine)
+    gone = Lake.open(lake).unpin(name)
+    output.line(f"unpin   {name}")
+    output.result(gone.to_json())
+
+
+@click.command()
+@lake_argument
+@json_option
+def pins(lake: str, machine: bool) -> None:
+    """List the pins of a lake."""
+    output = Output(machine)
+    found = Lake.open(lake).catalog.pins()
+    rows: list[list[object]] = [
+        [p.name, "" if p.sealed_through_us is None else iso(p.sealed_through_us), len(p.tables)] for p in found
+    ]
+    output.table("pins", ["name", "sealed through", "tables"], rows)
+    output.result({"pins": [p.to_json() for p in found]})
+
+
+@click.command()
+@lake_argument
+@click.argument("recipe")
+@click.option("--pin", required=True, help="The pin whose samples are packed.")
+@click.option("--out", required=True, type=click.Path(), help="The folder of the shards.")
+@click.option("--history", type=int, help="Events of history a sample; default: what the recipe says.")
+@json_option
+def pack(lake: str, recipe: str, pin: str, out: str, history: int | None, machine: bool) -> None:
+    """Write the pinned samples of RECIPE as shards: a user's window once, all samples pointing into it."""
+    output = Output(machine)
+    started = time.monotonic()
+    with output.running():
+        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history)
+    seconds = time.monotonic() - started
+    output.line(
+        f"pack    {count(result.samples)} samples of {count(result.users)} users in {result.shards} shard(s)"
+        f"   {size(result.bytes)}, {seconds:.1f} s   {out}"
+    )
+    output.result({"step": "pack", "seconds": seconds} | plain(result))
+
+
+@click.command()
+@lake_argument
+@click.option("--out", type=click.Path(), default="report.html", show_default=True)
+@click.option("--pin", help="Report the state of a pin.")
+@json_option
+def report(lake: str, out: str, pin: str | None, machine: bool) -> None:
+    """Write the report: quality history, quarantine, labels, model metrics, in one self-contained HTML file."""
+    output = Output(machine)
+    started = time.monotonic()
+    result = Lake.open(lake).report(out, pin=pin)
+    seconds = time.monotonic() - started
+    output.line(f"report  {result.path}   {size(result.bytes)}, {seconds:.1f} s")
+    output.result({"step": "report", "seconds": seconds, "at": datetime.now(UTC).isoformat()} | plain(result))

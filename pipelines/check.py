@@ -1,0 +1,99 @@
+"""Check: what a gate would say of a file, without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ..quality import gate
+from ..schemas.contract import Contract
+from ..storage.catalog import SEAL, Catalog
+from . import resolve as resolving
+from . import sources
+from .ingest import BATCH_ROWS, rejected_rows, stamp, target_of
+from .run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What would happen: counts in events, and per check the rows it looked at and the rows that fail it."""
+
+    rows: int
+    read: int
+    admitted: int
+    quarantined: int
+    verdict: str
+    checks: pl.DataFrame  # check, column, severity, expected, evaluated, unexpected
+    reasons: pl.DataFrame  # check, column, expected, got, rows
+
+
+def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, run: Run | None = None) -> CheckResult:
+    """Decode, resolve and gate files as ingest would, and write nothing. Duplicates are not looked for."""
+    run = run or Run()
+    target = target_of(catalog, contract)
+    rows = read = admitted = quarantined = 0
+    verdicts, checks, reasons = set[str](), [], []
+    for path in sources.discover(paths).files:
+        for batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
+            resolved = resolving.resolve(batch.frame, contract)
+            stamped = stamp(
+                resolved.rows.drop("_row", "_emit"),
+                contract,
+                arrival_us=run.now_us(),
+                sealed_us=target.table.transaction(SEAL),
+                buckets=catalog.buckets,
+            )
+            admission = gate.admit(
+                stamped.select(target.schema.names).to_arrow(),
+                target.suite,
+                target.schema,
+                contract=contract.name,
+                contract_version=contract.version,
+                verdict_id="check",
+                quarantine_limit=contract.quarantine_limit,
+            )
+            rejected = rejected_rows(batch, resolved, admission)
+            rows += batch.end_row - batch.first_row
+            read += resolved.rows.height + resolved.rejected.height + len(batch.undecodable)
+            admitted += admission.admitted.rows.num_rows
+            quarantined += rejected.height
+            verdicts.add(admission.verdict)
+            checks += [c for c in admission.checks]
+            reasons.append(rejected.select("reasons").explode("reasons").unnest("reasons"))
+    return CheckResult(rows, read, admitted, quarantined, _worst(verdicts), _checks(checks), summary(reasons))
+
+
+def summary(reasons: list[pl.DataFrame]) -> pl.DataFrame:
+    """Reasons counted: check, column, expected, an example of what was found, rows; most frequent first."""
+    if not reasons:
+        return pl.DataFrame(schema={"check": pl.String, "column": pl.String, "expected": pl.String, "got": pl.String, "rows": pl.UInt32})
+    return (
+        pl.concat(reasons)
+        .group_by("check", "column", "expected")
+        .agg(pl.col("got").first(), pl.len().alias("rows"))
+        .sort(["rows", "check", "column"], descending=[True, False, False], nulls_last=True)
+        .select("check", "column", "expected", "got", "rows")
+    )
+
+
+def _checks(checks: list[gate.CheckResult]) -> pl.DataFrame:
+    schema = {"check": pl.String, "column": pl.String, "severity": pl.String, "expected": pl.String}
+    frame = pl.DataFrame(
+        {
+            "check": [c.check for c in checks],
+            "column": [c.column for c in checks],
+            "severity": [c.severity for c in checks],
+            "expected": [c.expected for c in checks],
+            "evaluated": [c.evaluated for c in checks],
+            "unexpected": [c.unexpected for c in checks],
+        },
+        schema=schema | {"evaluated": pl.Int64, "unexpected": pl.Int64},
+    )
+    return frame.group_by(list(schema), maintain_order=True).agg(pl.col("evaluated", "unexpected").sum())
+
+
+def _worst(verdicts: set[str]) -> str:
+    return next((v for v in ("stop", "quarantine", "warn") if v in verdicts), "pass")

@@ -61,7 +61,13 @@ def show(lake: str, name: str, version: int | None, machine: bool) -> None:
 
 def _show(found: Contract, output: Output) -> None:
     fields: list[list[object]] = [
-        [f.id, f.name, json.dumps(f.avro) if not isinstance(f.avro, str) else f.avro, "" if f.nullable else "required", f.doc]
+        [
+            f.id,
+            f.name,
+            json.dumps(f.avro) if not isinstance(f.avro, str) else f.avro,
+            "" if f.nullable else "required",
+            f.doc,
+        ]
         for f in found.fields
     ]
     output.table(f"{found.name}, version {found.version}", ["id", "field", "Avro type", "", "doc"], fields)
@@ -145,7 +151,9 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
         [r["check"], r["column"], r["severity"], r["expected"], count(r["evaluated"]), count(r["unexpected"])]
         for r in result.checks.to_dicts()
     ]
-    output.table(f"contract {name}: {result.verdict}", ["check", "column", "severity", "expected", "rows", "failed"], checks)
+    output.table(
+        f"contract {name}: {result.verdict}", ["check", "column", "severity", "expected", "rows", "failed"], checks
+    )
     if result.reasons.height:
         reasons: list[list[object]] = [list(row) for row in result.reasons.head(20).iter_rows()]
         output.table("would go to quarantine", ["check", "column", "expected", "got, e.g.", "events"], reasons)
@@ -158,5 +166,3 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
         | {"quarantined": result.quarantined, "checks": result.checks.to_dicts(), "reasons": result.reasons.to_dicts()}
     )
     return 1 if result.verdict == "stop" else 0
-
-

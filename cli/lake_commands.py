@@ -17,7 +17,9 @@ from .output import Output, account, count, size
 
 @click.command()
 @lake_argument
-@click.option("--buckets", default=DEFAULT_BUCKETS, show_default=True, help="Buckets of users; fixed for the lake's life.")
+@click.option(
+    "--buckets", default=DEFAULT_BUCKETS, show_default=True, help="Buckets of users; fixed for the lake's life."
+)
 @json_option
 def init(lake: str, buckets: int, machine: bool) -> None:
     """Make a lake at LAKE, with the shipped contracts and recipes. Again is safe."""
@@ -25,7 +27,9 @@ def init(lake: str, buckets: int, machine: bool) -> None:
     catalog = Lake.create(lake, buckets=buckets).catalog
     names = [contract.name for contract in catalog.contracts()]
     recipes = [recipe.name for recipe in catalog.recipes()]
-    output.line(f"lake    {catalog.root}, {buckets} buckets, contracts {', '.join(names)}, recipes {', '.join(recipes)}")
+    output.line(
+        f"lake    {catalog.root}, {buckets} buckets, contracts {', '.join(names)}, recipes {', '.join(recipes)}"
+    )
     output.result({"lake": str(catalog.root), "buckets": buckets, "contracts": names, "recipes": recipes})
 
 
@@ -88,13 +92,21 @@ def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, out
         output.result(result)
 
     follow_folder(
-        lake.catalog, contract, Path(source[0]), run=Run(), on_ingest=told, stop=lambda: bool(stopped), poll_seconds=poll
+        lake.catalog,
+        contract,
+        Path(source[0]),
+        run=Run(),
+        on_ingest=told,
+        stop=lambda: bool(stopped),
+        poll_seconds=poll,
     )
 
 
 @click.command()
 @lake_argument
-@click.option("--through", type=TIME, help="Seal what was known before this time; default: the last whole day with events.")
+@click.option(
+    "--through", type=TIME, help="Seal what was known before this time; default: the last whole day with events."
+)
 @click.option("--engine", default="local", show_default=True, help="local or spark.")
 @click.option("--ignore-watermarks", is_flag=True, help="Do not wait for followed sources; it is recorded.")
 @json_option
@@ -123,6 +135,10 @@ def timeline(lake: str, user: int, before: int | None, last: int, machine: bool)
     """What a server knew of USER at a time, oldest first."""
     output = Output(machine)
     rows = Lake.open(lake).timeline(user, before=before, last=last)
-    shown = [c for c in ("ordinal", "known_at", "event_time", "event_type", "item_id", "event_id", "sealed") if c in rows.column_names]
+    shown = [
+        c
+        for c in ("ordinal", "known_at", "event_time", "event_type", "item_id", "event_id", "sealed")
+        if c in rows.column_names
+    ]
     output.table(f"user {user}", shown, [[row[c] for c in shown] for row in rows.select(shown).to_pylist()])
     output.result({"user_id": user, "events": rows.to_pylist()})

@@ -93,7 +93,9 @@ def _operating_system(error: OSError) -> ReclakeError:
     except StorageError as known:
         return known
     except OSError:
-        return StorageError(error.strerror or str(error), where=error.filename, hint="check the path and who may use it")
+        return StorageError(
+            error.strerror or str(error), where=error.filename, hint="check the path and who may use it"
+        )
 
 
 if __name__ == "__main__":

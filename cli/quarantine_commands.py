@@ -31,7 +31,9 @@ def list_(lake: str, contract: str | None, machine: bool) -> None:
         output.line("quarantine is empty")
     else:
         output.table("quarantine", ["contract", "source", "events"], [list(r) for r in sources.iter_rows()])
-        output.table("why", ["check", "column", "expected", "got, e.g.", "events"], [list(r) for r in reasons.iter_rows()])
+        output.table(
+            "why", ["check", "column", "expected", "got, e.g.", "events"], [list(r) for r in reasons.iter_rows()]
+        )
         output.line(f"one of them: reclake quarantine show {lake} {rows['quarantine_id'][0]}")
     output.result({"rows": rows.height, "sources": sources.to_dicts(), "reasons": reasons.to_dicts()})
 
@@ -50,7 +52,9 @@ def show(lake: str, quarantine_id: str | None, limit: int, machine: bool) -> int
     found = rows.head(limit).to_dicts()
     for row in found:
         row["raw"] = bytes(row["raw"]).decode("utf-8", errors="backslashreplace")
-        output.line(f"{row['quarantine_id']}   {row['source']}, row {row['row']}, contract {row['contract']}/{row['contract_version']}")
+        output.line(
+            f"{row['quarantine_id']}   {row['source']}, row {row['row']}, contract {row['contract']}/{row['contract_version']}"
+        )
         output.line(f"  raw ({row['format']}): {row['raw']}")
         for reason in row["reasons"]:
             column = "" if reason["column"] is None else f" {reason['column']}"

@@ -35,7 +35,9 @@ def vacuum(lake: str, retention_hours: int, dry_run: bool, machine: bool) -> Non
     output = Output(machine)
     done = sweep(Lake.open(lake).catalog, retention_hours=retention_hours, dry_run=dry_run)
     rows: list[list[object]] = [[v.table, v.files, size(v.bytes), ", ".join(map(str, v.held))] for v in done]
-    output.table("would be deleted" if dry_run else "deleted", ["table", "files", "bytes", "versions held by pins"], rows)
+    output.table(
+        "would be deleted" if dry_run else "deleted", ["table", "files", "bytes", "versions held by pins"], rows
+    )
     output.result({"dry_run": dry_run, "tables": plain(done)})
 
 
@@ -63,6 +65,8 @@ def doctor(lake: str, machine: bool) -> int:
 
     output = Output(machine)
     findings = examine(Lake.open(lake).catalog)
-    output.table("doctor", ["", "promise", "found"], [["ok" if f.kept else "BROKEN", f.promise, f.detail] for f in findings])
+    output.table(
+        "doctor", ["", "promise", "found"], [["ok" if f.kept else "BROKEN", f.promise, f.detail] for f in findings]
+    )
     output.result({"findings": plain(findings)})
     return 0 if all(f.kept for f in findings) else 1

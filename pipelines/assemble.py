@@ -18,7 +18,7 @@ import pyarrow as pa
 from ..quality.suite import compile_suite
 from ..schemas import recipe as recipes
 from ..schemas import shapes
-from ..schemas.buckets import xxhash64
+from ..schemas.buckets import bucket_groups, xxhash64
 from ..schemas.contract import shipped_suite
 from ..schemas.errors import CommitConflictError, RecipeError, SamplesError
 from ..schemas.recipe import Negatives, Recipe
@@ -78,7 +78,9 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
     final_at = min(sealed, end + known.maturity_us + 1)
     schema = _schema(catalog, known)
     if (table.transaction(transaction) or 0) >= final_at:
-        return _result(table.scan().filter(pl.col("day") == from_us(start).date()).collect(), known, start, table.version, True)
+        return _result(
+            table.scan().filter(pl.col("day") == from_us(start).date()).collect(), known, start, table.version, True
+        )
     rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
     suite = compile_suite(shipped_suite("samples"), schema, name="samples")
     admitted = admit_whole(
@@ -117,15 +119,19 @@ def assemble_day(catalog: Catalog, recipe: Recipe, *, start_us: int, sealed_us: 
     parts: list[pl.DataFrame] = []
     if first is not None:
         needed = timelines.filter(_between("known_at", int(first), min(sealed_us, end_us + recipe.maturity_us + 1)))
-        groups = _bucket_groups(int(needed.select(pl.len()).collect().item()), catalog.buckets)
+        groups = bucket_groups(int(needed.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE)
         for number, group in enumerate(groups):
             timeline = needed.filter(pl.col(shapes.BUCKET).is_in(group)).collect(engine="streaming")
             parts.append(assemble(timeline, recipe, day_start_us=start_us, sealed_us=sealed_us))
             run.progress(f"samples {recipe.name}", number + 1, len(groups))
-    rows = pl.concat(parts) if parts else assemble(_no_rows(catalog), recipe, day_start_us=start_us, sealed_us=sealed_us)
+    rows = (
+        pl.concat(parts) if parts else assemble(_no_rows(catalog), recipe, day_start_us=start_us, sealed_us=sealed_us)
+    )
     rows = as_of_content(rows, _content_times(catalog))
     if recipe.negatives is not None:
-        rows = draw_negatives(rows, _pool(timelines, recipe, start_us), recipe.negatives, [x.name for x in recipe.labels])
+        rows = draw_negatives(
+            rows, _pool(timelines, recipe, start_us), recipe.negatives, [x.name for x in recipe.labels]
+        )
         rows = as_of_content(rows.drop("content_known_at"), _content_times(catalog))
     order = ["bucket", "user_id", "request_time", "ordinal", "negative", "item_id"]
     numbered = rows.sort(order, maintain_order=True).with_columns(
@@ -200,7 +206,9 @@ def credit(
     outcomes: pl.DataFrame, exposures: pl.DataFrame, keys: list[str], window_us: int, maturity_us: int
 ) -> pl.Series:
     """Kernel: the event_ids of exposures that an outcome followed (last touch; see schemas.recipe.Label)."""
-    shown = exposures.select(*keys, pl.col("event_time").alias("_shown"), pl.col("event_id").alias("_credited"), "ordinal")
+    shown = exposures.select(
+        *keys, pl.col("event_time").alias("_shown"), pl.col("event_id").alias("_credited"), "ordinal"
+    )
     matched = (
         outcomes.select(*keys, "event_time", "known_at")
         .sort("event_time")
@@ -286,11 +294,6 @@ def _content_times(catalog: Catalog) -> pl.DataFrame:
 
 def _no_rows(catalog: Catalog) -> pl.DataFrame:
     return catalog.table("timelines").scan().head(0).collect()
-
-
-def _bucket_groups(rows: int, buckets: int) -> list[list[int]]:
-    groups = max(1, min(buckets, -(-rows // ROWS_AT_ONCE)))
-    return [part.tolist() for part in np.array_split(np.arange(buckets), groups)]
 
 
 def _between(column: str, start_us: int, end_us: int) -> pl.Expr:

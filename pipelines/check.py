@@ -69,7 +69,9 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
 def summary(reasons: list[pl.DataFrame]) -> pl.DataFrame:
     """Reasons counted: check, column, expected, an example of what was found, rows; most frequent first."""
     if not reasons:
-        return pl.DataFrame(schema={"check": pl.String, "column": pl.String, "expected": pl.String, "got": pl.String, "rows": pl.UInt32})
+        return pl.DataFrame(
+            schema={"check": pl.String, "column": pl.String, "expected": pl.String, "got": pl.String, "rows": pl.UInt32}
+        )
     return (
         pl.concat(reasons)
         .group_by("check", "column", "expected")

@@ -29,7 +29,9 @@ def _tables(catalog: Catalog) -> Iterator[Finding]:
     for name in catalog.table_names():
         table = catalog.table(name)
         rows = table.scan().select(pl.len()).collect().item()
-        yield Finding(f"table {name} opens", True, f"version {table.version}, {rows:,} rows, {len(table.files()):,} files")
+        yield Finding(
+            f"table {name} opens", True, f"version {table.version}, {rows:,} rows, {len(table.files()):,} files"
+        )
 
 
 def _accounts(catalog: Catalog) -> Iterator[Finding]:
@@ -49,11 +51,16 @@ def _events(catalog: Catalog) -> Iterator[Finding]:
     table = catalog.table("events")
     if not table.exists:
         return
-    row = table.scan().select(
-        pl.len().alias("rows"),
-        pl.col("event_id").n_unique().alias("ids"),
-        (pl.col("known_at") < pl.max_horizontal("event_time", "available_at")).sum().alias("early"),
-    ).collect().row(0, named=True)
+    row = (
+        table.scan()
+        .select(
+            pl.len().alias("rows"),
+            pl.col("event_id").n_unique().alias("ids"),
+            (pl.col("known_at") < pl.max_horizontal("event_time", "available_at")).sum().alias("early"),
+        )
+        .collect()
+        .row(0, named=True)
+    )
     yield Finding("every event_id is there once", row["rows"] == row["ids"], f"{row['rows'] - row['ids']:,} repeated")
     yield Finding("nothing is known before it happened or arrived", row["early"] == 0, f"{row['early']:,} rows")
 
@@ -64,16 +71,33 @@ def _timelines(catalog: Catalog) -> Iterator[Finding]:
     if sealed is None:
         return
     timelines = catalog.table("timelines").scan()
-    users = timelines.group_by("user_id").agg(
-        pl.len().alias("count"), pl.col("ordinal").n_unique().alias("distinct"), pl.col("ordinal").max().alias("last")
-    ).collect()
+    users = (
+        timelines.group_by("user_id")
+        .agg(
+            pl.len().alias("count"),
+            pl.col("ordinal").n_unique().alias("distinct"),
+            pl.col("ordinal").max().alias("last"),
+        )
+        .collect()
+    )
     gaps = users.filter((pl.col("distinct") != pl.col("count")) | (pl.col("last") != pl.col("count") - 1))
     yield Finding("ordinals are 0, 1, 2 …", gaps.is_empty(), f"{users.height:,} users, {gaps.height} with gaps")
     known = pl.col("known_at").sort_by("ordinal")
-    unordered = timelines.group_by("user_id").agg((known.diff() < pl.duration()).any().alias("off")).select(pl.col("off").sum()).collect().item()
+    unordered = (
+        timelines.group_by("user_id")
+        .agg((known.diff() < pl.duration()).any().alias("off"))
+        .select(pl.col("off").sum())
+        .collect()
+        .item()
+    )
     yield Finding("timelines are in known_at order", unordered == 0, f"{unordered} users off")
     counts = catalog.table("directory").scan().group_by("user_id").agg(pl.col("count").sum().alias("listed"))
-    off = users.lazy().join(counts, on="user_id", how="full").filter(pl.col("count").ne_missing(pl.col("listed"))).collect()
+    off = (
+        users.lazy()
+        .join(counts, on="user_id", how="full")
+        .filter(pl.col("count").ne_missing(pl.col("listed")))
+        .collect()
+    )
     yield Finding("the directory agrees with the timelines", off.is_empty(), f"{off.height} users off")
     barrier = catalog.table("events").transaction(SEAL) or 0
     through = pl.lit(sealed).cast(pl.Datetime("us", "UTC"))

@@ -177,7 +177,11 @@ def ingest_batch(
             quarantined=quarantined,
             duplicates=admission.admitted.rows.num_rows - admitted.rows.num_rows,
         )
-        late = int(stamped.select((pl.col("known_at") - pl.col(_happened(target.contract)) >= pl.duration(days=1)).sum()).item())
+        late = int(
+            stamped.select(
+                (pl.col("known_at") - pl.col(_happened(target.contract)) >= pl.duration(days=1)).sum()
+            ).item()
+        )
         verdict = gate.verdict_rows(
             admission,
             run_id=run.id,
@@ -249,12 +253,19 @@ def fresh_rows(target: Target, admitted: gate.Admitted, version: int) -> pl.Seri
         .join(ids.lazy().unique(), on="event_id", how="semi")
         .collect(engine="streaming")
     )
-    return ids.select(pl.col("event_id").is_first_distinct() & ~pl.col("event_id").is_in(known["event_id"].implode()))["event_id"]
+    return ids.select(pl.col("event_id").is_first_distinct() & ~pl.col("event_id").is_in(known["event_id"].implode()))[
+        "event_id"
+    ]
 
 
 def _main_day(stamped: pl.DataFrame, column: str) -> object:
     """The UTC day that most rows happened on; the first of equals."""
-    days = stamped.select(pl.col(column).dt.date().alias("day")).group_by("day").len().sort(["len", "day"], descending=[True, False])
+    days = (
+        stamped.select(pl.col(column).dt.date().alias("day"))
+        .group_by("day")
+        .len()
+        .sort(["len", "day"], descending=[True, False])
+    )
     return days["day"][0] if days.height else None
 
 
@@ -293,9 +304,7 @@ def _quarantine(
             raise
 
 
-def rejected_rows(
-    batch: sources.SourceBatch, resolved: resolving.Resolved, admission: gate.Admission
-) -> pl.DataFrame:
+def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admission: gate.Admission) -> pl.DataFrame:
     """Kernel: every rejected event of a batch: source row, emit, format, raw bytes and reasons."""
     places = resolved.rows.select("_row", "_emit")
     at_gate = places[admission.rejected["index"].to_numpy()].with_columns(admission.rejected["reasons"])
@@ -351,7 +360,9 @@ def _recover_verdict(target: Target, cursor: str, start: int, run: Run) -> None:
     wanted = f"{cursor.rpartition('/')[2]}-{start}"
     for entry in target.table.history():
         if entry.get("reclake.verdict_id") == wanted:
-            rows = pl.read_json(entry["reclake.verdict"].encode(), schema=pl.from_arrow(shapes.VERDICTS.empty_table()).schema)  # type: ignore[union-attr]
+            rows = pl.read_json(
+                entry["reclake.verdict"].encode(), schema=pl.from_arrow(shapes.VERDICTS.empty_table()).schema
+            )  # type: ignore[union-attr]
             _record_verdict(target, rows.to_arrow(), cursor, start)
             return
 

@@ -15,17 +15,19 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
-from ..schemas.contract import shipped_suite
+from ..schemas.buckets import bucket_groups
 from ..schemas.eras import Era, split_days, start_prefix
 from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
-from .record import admit_whole
+from ..storage.table import Commit
+from .ordinals import SealedPart, seal_part
+from .record import store_verdict
 from .run import Run
 
 ENGINES = ("local", "spark")
+ROWS_AT_ONCE = 4_000_000  # events of one era in memory at a time, about 1 GB with the shipped contract
 _TIME = pl.Datetime("us", "UTC")
 
 
@@ -70,80 +72,58 @@ def seal(
     _barrier(catalog, through_us)
     span = _known_span(catalog)
     start = sealed if sealed is not None else (floor_day(span[0]) if span else through_us)
-    suite, made, rows, users = None, [], 0, 0
+    catalog.table("timelines").create(timelines_schema(catalog))
     eras = [era for era in split_days(min(start, through_us), through_us) if _has_events(catalog, era)]
-    for number, era in enumerate(eras):
-        suite = suite or compile_suite(shipped_suite("timelines"), _schema(catalog), name="timelines")
-        era_rows, era_users = seal_era(catalog, era, suite=suite, engine=engine, run=run)
-        rows, users = rows + era_rows, users + era_users
-        made.append(era.name)
-        run.progress(f"seal {era.name}", number + 1, len(eras))
+    sealed_parts = [_seal_era(catalog, era, engine, run, done=i, total=len(eras)) for i, era in enumerate(eras)]
     _mark_sealed(catalog, through_us)
-    return SealResult(tuple(made), rows, users, through_us, catalog.table("timelines").version, behind)
+    return SealResult(
+        eras=tuple(era.name for era in eras),
+        rows=sum(part.rows for parts in sealed_parts for part in parts),
+        users=sum(part.directory.num_rows for parts in sealed_parts for part in parts),
+        through_us=through_us,
+        version=catalog.table("timelines").version,
+        watermarks_ignored=behind,
+    )
 
 
-def seal_era(catalog: Catalog, era: Era, *, suite: CompiledSuite, engine: str, run: Run) -> tuple[int, int]:
-    """Seal one era; returns (events, users). An era that somebody sealed meanwhile is left as it is."""
+def _seal_era(catalog: Catalog, era: Era, engine: str, run: Run, *, done: int, total: int) -> list[SealedPart]:
+    """Seal one era. One that somebody else sealed meanwhile is left as it is, and nothing is returned for it."""
     timelines, directory = catalog.table("timelines"), catalog.table("directory")
+    run.progress(f"seal {era.name}", done, total)
     if (timelines.transaction(SEAL) or 0) >= era.end_us:
-        return 0, 0
+        return []
     if engine == "spark":
         from .engines import spark
 
-        ordered = spark.seal_rows(catalog, era)
+        parts = spark.seal_parts(catalog, era, timelines_schema(catalog), run)
     else:
-        ordered = give_ordinals(era_events(catalog, era), next_ordinals(catalog, era), era.name)
-    schema = _schema(catalog)
-    admitted = admit_whole(
-        catalog, ordered.select(schema.names).to_arrow(), suite, schema, table="timelines", source=era.name, run=run
-    )
-    entries = directory_of(ordered).select(shapes.DIRECTORY.names).to_arrow()
+        parts = _seal_locally(catalog, era, run)
+    for part in parts:
+        store_verdict(catalog, part.verdict, part.refused, table="timelines", source=era.name)
+    entries = pa.concat_tables([part.directory for part in parts])
     try:
         if (directory.transaction(SEAL) or 0) < era.end_us:
-            directory.append(
-                gate.record(entries, shapes.DIRECTORY, name="directory"), transactions={SEAL: era.end_us}
-            )
-        timelines.append(admitted, transactions={SEAL: era.end_us})
+            directory.append(gate.record(entries, shapes.DIRECTORY, name="directory"), transactions={SEAL: era.end_us})
+        timelines.commit([part.staged for part in parts], Commit({SEAL: era.end_us}))
     except CommitConflictError:
         if (timelines.transaction(SEAL) or 0) < era.end_us:
             raise
-        return 0, 0
-    return ordered.height, entries.num_rows
+        return []
+    return parts
 
 
-def give_ordinals(events: pl.DataFrame, first: pl.DataFrame, era: str) -> pl.DataFrame:
-    """Kernel: the events of one era in timeline order, each with its ordinal.
-
-    Args:
-        events: one row an event, any order; user_id, known_at, event_id and more.
-        first: (user_id, next_ordinal): where each user's timeline goes on; absent users start at 0.
-        era: the era's name, set on every row.
-
-    Returns:
-        the events, each event_id once, sorted by (user_id, known_at, event_id), with `ordinal` and `era`.
-    """
-    return (
-        events.sort("user_id", "known_at", "event_id")
-        .unique(subset=["event_id"], keep="first", maintain_order=True)
-        .join(first, on="user_id", how="left", maintain_order="left")
-        .with_columns(
-            (pl.col("next_ordinal").fill_null(0) + pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")).alias("ordinal"),
-            pl.lit(era).alias(shapes.ERA),
-        )
-        .drop("next_ordinal")
-    )
-
-
-def directory_of(timeline: pl.DataFrame) -> pl.DataFrame:
-    """Kernel: for each user of an era: bucket, first ordinal and count."""
-    return timeline.group_by(shapes.ERA, shapes.BUCKET, "user_id", maintain_order=True).agg(
-        pl.col("ordinal").min().alias("first_ordinal"), pl.len().cast(pl.Int64).alias("count")
-    )
-
-
-def era_events(catalog: Catalog, era: Era) -> pl.DataFrame:
-    """The events known within an era. Days of the partition column prune files, known_at prunes rows."""
-    return events_between(catalog, era).collect(engine="streaming")
+def _seal_locally(catalog: Catalog, era: Era, run: Run) -> list[SealedPart]:
+    """In this process, as many buckets at a time as fit the memory budget."""
+    events, schema = events_between(catalog, era), timelines_schema(catalog)
+    first = next_ordinals(catalog, era)
+    parts = []
+    for group in bucket_groups(int(events.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE):
+        rows = events.filter(pl.col(shapes.BUCKET).is_in(group)).collect(engine="streaming")
+        if rows.height:
+            parts.append(
+                seal_part(catalog.table("timelines"), rows, first, era.name, schema, run_id=run.id, at_us=run.now_us())
+            )
+    return parts
 
 
 def events_between(catalog: Catalog, era: Era) -> pl.LazyFrame:
@@ -176,7 +156,7 @@ def next_ordinals(catalog: Catalog, era: Era) -> pl.DataFrame:
     )
 
 
-def _schema(catalog: Catalog) -> pa.Schema:
+def timelines_schema(catalog: Catalog) -> pa.Schema:
     """The timelines' schema: that of the events table as it is now."""
     fields = []
     required = {"event_id", "user_id", "item_id", "event_type", "event_time", "available_at", "known_at"}
@@ -228,7 +208,6 @@ def _barrier(catalog: Catalog, through_us: int) -> None:
 def _mark_sealed(catalog: Catalog, through_us: int) -> None:
     """An empty rest of the span is sealed too: the timelines say through when."""
     timelines = catalog.table("timelines")
-    timelines.create(_schema(catalog))
     try:
         timelines.mark(transactions={SEAL: through_us})
     except CommitConflictError:

@@ -9,7 +9,7 @@ from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.errors import ReclakeError
 from ..storage.catalog import Catalog
-from .seal import give_ordinals
+from .ordinals import give_ordinals
 
 _TIME = pl.Datetime("us", "UTC")
 

@@ -41,3 +41,9 @@ def xxhash64(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
 def bucket_of(user_ids: npt.ArrayLike, buckets: int) -> npt.NDArray[np.int32]:
     """The bucket, 0 … buckets-1, of each user id."""
     return np.mod(xxhash64(user_ids), np.int64(buckets)).astype(np.int32)
+
+
+def bucket_groups(rows: int, buckets: int, rows_at_once: int) -> list[list[int]]:
+    """All buckets, in as few groups as keep a group's share of `rows` at or below `rows_at_once`."""
+    groups = max(1, min(buckets, -(-rows // rows_at_once)))
+    return [part.tolist() for part in np.array_split(np.arange(buckets), groups)]

@@ -226,7 +226,9 @@ def load(path: Path) -> Contract:
     name = path.name.removesuffix(".avsc")
     record = read_json(path)
     if not isinstance(record, dict):
-        raise ContractError("not an Avro record schema", where=path, expected="a JSON object", got=type(record).__name__)
+        raise ContractError(
+            "not an Avro record schema", where=path, expected="a JSON object", got=type(record).__name__
+        )
     suite, policy = path.with_name(f"{name}.suite.json"), path.with_name(f"{name}.contract.json")
     return parse(
         name,
@@ -272,7 +274,10 @@ def _choice(policy: AbcMapping[str, Any], key: str, allowed: tuple[str, ...], wh
 def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
     if record.get("type") != "record" or not isinstance(record.get("fields"), list):
         raise ContractError(
-            "not an Avro record schema", where=where, expected='{"type": "record", "fields": [...]}', got=record.get("type")
+            "not an Avro record schema",
+            where=where,
+            expected='{"type": "record", "fields": [...]}',
+            got=record.get("type"),
         )
     fields = []
     for raw in record["fields"]:
@@ -331,7 +336,9 @@ def _check_required(fields: tuple[Field, ...], kind: str, where: str) -> None:
 def _mapping(raw: Any, fields: tuple[Field, ...], where: str) -> Mapping:
     where = f"{where}, mapping"
     if not isinstance(raw, dict) or not isinstance(raw.get("emit"), list) or not raw["emit"]:
-        raise ContractError("not a mapping", where=where, expected='{"emit": [{"fields": {...}}, ...]}', got=repr(raw)[:80])
+        raise ContractError(
+            "not a mapping", where=where, expected='{"emit": [{"fields": {...}}, ...]}', got=repr(raw)[:80]
+        )
     names = {f.name for f in fields}
     emits = []
     for index, emit in enumerate(raw["emit"]):

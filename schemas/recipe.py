@@ -89,7 +89,11 @@ class Recipe:
             "history": {"length": self.history_length, "fields": list(self.history_fields)},
             "negatives": None
             if self.negatives is None
-            else {"kind": self.negatives.kind, "per_exposure": self.negatives.per_exposure, "seed": self.negatives.seed},
+            else {
+                "kind": self.negatives.kind,
+                "per_exposure": self.negatives.per_exposure,
+                "seed": self.negatives.seed,
+            },
             "content": list(self.content),
         }
 
@@ -149,7 +153,9 @@ def shipped() -> list[Recipe]:
 def _label(name: str, raw: Any, where: str) -> Label:
     at = f"{where}, label {name}"
     if not isinstance(raw, dict) or not isinstance(raw.get("event_type"), str):
-        raise RecipeError("a label without an event_type", where=at, expected='{"event_type": "click", "window": "1h"}', got=repr(raw))
+        raise RecipeError(
+            "a label without an event_type", where=at, expected='{"event_type": "click", "window": "1h"}', got=repr(raw)
+        )
     unknown = sorted(set(raw) - {"event_type", "window", "lateness"})
     if unknown:
         raise RecipeError("unknown entry", where=at, expected="event_type, window, lateness", got=", ".join(unknown))
@@ -164,7 +170,12 @@ def _negatives(raw: Any, where: str) -> Negatives | None:
         return None
     at = f"{where}, negatives"
     if not isinstance(raw, dict) or raw.get("kind") not in ("uniform", "popularity"):
-        raise RecipeError("not negatives", where=at, expected='{"kind": "uniform" | "popularity", "per_exposure": 1, "seed": 7}', got=repr(raw))
+        raise RecipeError(
+            "not negatives",
+            where=at,
+            expected='{"kind": "uniform" | "popularity", "per_exposure": 1, "seed": 7}',
+            got=repr(raw),
+        )
     if not isinstance(raw.get("seed"), int):
         raise RecipeError("negatives need a seed", where=at, expected='"seed": an integer', got=repr(raw.get("seed")))
     return Negatives(raw["kind"], int(raw.get("per_exposure", 1)), raw["seed"])

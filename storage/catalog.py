@@ -1,12 +1,12 @@
 """A lake: a folder with contracts, recipes, pins and Delta tables, and what it says about itself.
 
-    LAKE/lake.json                      format and number of buckets
-    LAKE/contracts/NAME/0001.json       every version of every contract
-    LAKE/recipes/NAME/0001.json         every version of every recipe
-    LAKE/pins/NAME.json                 exact versions of all tables
-    LAKE/sources/NAME.json              sources that are being followed
-    LAKE/tables/…                       plain Delta tables
-    LAKE/blobs/…                        media, by digest
+LAKE/lake.json                      format and number of buckets
+LAKE/contracts/NAME/0001.json       every version of every contract
+LAKE/recipes/NAME/0001.json         every version of every recipe
+LAKE/pins/NAME.json                 exact versions of all tables
+LAKE/sources/NAME.json              sources that are being followed
+LAKE/tables/…                       plain Delta tables
+LAKE/blobs/…                        media, by digest
 """
 
 from __future__ import annotations

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from ..schemas.errors import StorageError
 
 _HINTS = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command again: nothing half-written is visible"),
+    errno.ENOSPC: (
+        "the disk is full",
+        "free some space and run the same command again: nothing half-written is visible",
+    ),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
     errno.EACCES: ("no permission", "check who owns the path, or run as a user that may write there"),
     errno.EPERM: ("no permission", "check who owns the path, or run as a user that may write there"),
@@ -38,7 +41,7 @@ def translated(where: object) -> Iterator[None]:
             raise
         what, hint = _HINTS[known]
         raise StorageError(what, where=error.filename or where, got=str(error), hint=hint) from error
-    except Exception as error:  # noqa: BLE001 -- delta-rs raises its own classes; only known texts are translated
+    except Exception as error:
         known = _by_text(str(error))
         if known is None:
             raise

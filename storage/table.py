@@ -33,6 +33,16 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Staged:
+    """Admitted rows in files below a table that no commit has named yet. Only Table.stage makes one.
+
+    It is small and can be pickled: an engine's workers stage, its driver commits.
+    """
+
+    files: tuple[parquet.DataFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """What travels with the rows of one commit.
 
@@ -85,9 +95,16 @@ class Table:
             CommitConflictError: the table is past version `after`, or a transaction was committed already.
             StorageError: disk full, no permission, read-only.
         """
-        commit = Commit(transactions or {}, after, metadata or {})
         self._ensure(admitted.rows.schema)
-        return self._commit(self._write(admitted.rows), commit)
+        return self.commit([self.stage(admitted)], Commit(transactions or {}, after, metadata or {}))
+
+    def stage(self, admitted: Admitted) -> Staged:
+        """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them."""
+        return Staged(tuple(self._write(admitted.rows)))
+
+    def commit(self, staged: Sequence[Staged], commit: Commit) -> int:
+        """Make staged rows part of the table, all in one commit. The table must exist."""
+        return self._commit([file for part in staged for file in part.files], commit)
 
     def replace(
         self,
@@ -170,10 +187,6 @@ class Table:
                 keep_versions=list(keep) or None,
             )
 
-    def commit_files(self, files: Sequence[parquet.DataFile], commit: Commit) -> int:
-        """Commit files that an engine wrote below the table from admitted rows (Spark's way in)."""
-        return self._commit(list(files), commit)
-
     def _open(self, version: int | None = None) -> DeltaTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -238,7 +251,7 @@ class Table:
                 self._open().alter.add_columns(fields)
 
     def _write(self, rows: pa.Table) -> list[parquet.DataFile]:
-        """Data files of `rows`, one for each partition. Without a commit they are invisible, and vacuum takes them."""
+        """Data files of `rows`, one for each partition, rows in the layout's order."""
         if rows.num_rows == 0:
             return []
         partition_by = list(self.layout.partition_by)
@@ -289,7 +302,10 @@ class Table:
                 # Another commit took the version. Everything is checked afresh against it.
                 time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 20))
         raise CommitConflictError(
-            "a commit lost every race", where=self.name, got=f"{_ATTEMPTS} attempts", hint="fewer writers, or larger batches"
+            "a commit lost every race",
+            where=self.name,
+            got=f"{_ATTEMPTS} attempts",
+            hint="fewer writers, or larger batches",
         )
 
     def _check(self, table: DeltaTable, commit: Commit) -> None:

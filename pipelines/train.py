@@ -5,7 +5,7 @@ It shows that what a batch carries is enough, and gives the report a metric to s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from itertools import pairwise
@@ -22,7 +22,6 @@ from ..schemas import shapes
 from ..schemas.errors import FeedError
 from . import toy
 
-Passes = Callable[[int], Iterable[toy.BatchLike]]  # epoch -> one pass over the feed
 Mask = NDArray[np.bool_]
 
 DAY = timedelta(days=1)
@@ -32,6 +31,17 @@ DECAY = 1.0
 FIRST_SQUARES = 0.1  # Adagrad's accumulator at the start: tames the first steps
 FEATURE_SAMPLE = 200_000  # feature values that bins are cut from; a feed's order is random, so the first will do
 _LENGTH_EDGES = (1, 4, 16, 64, 256, 1024)
+
+
+class FeedLike(Protocol):
+    """What training needs of `reclake.Feed`: each `for` is one pass, and strings are codes into `vocabularies`."""
+
+    @property
+    def vocabularies(self) -> Mapping[str, tuple[str, ...]]: ...
+    def __iter__(self) -> Iterator[toy.BatchLike]: ...
+
+
+Passes = Callable[[int], FeedLike]  # epoch -> a feed of that epoch
 
 
 class Scorer(Protocol):
@@ -92,7 +102,9 @@ def train(
     smoothing: float = 20.0,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Trained:
-    """Train both on the mature samples of days strictly before `before`; one more pass first counts items.
+    """Train both on the mature samples of days strictly before `before`, in `epochs` + 1 passes; the first counts.
+
+    With the same feed, seed and arguments the result is the same to the bit.
 
     Raises:
         FeedError: the feed holds no such sample, or lacks the label or a feature.
@@ -113,7 +125,7 @@ def train(
 
 
 def evaluate(
-    batches: Iterable[toy.BatchLike],
+    feed: FeedLike,
     scorers: Sequence[Scorer],
     *,
     label: str,
@@ -133,14 +145,14 @@ def evaluate(
     """
     names = [scorer.name for scorer in scorers]
     parts: list[pl.DataFrame] = []
-    for batch, keep in _selected(batches, first, last):
+    for batch, keep in _selected(feed, first, last):
         columns = {
             "label": np.asarray(batch[label])[keep].astype(np.int8),
             "user_id": np.asarray(batch["user_id"])[keep],
             "day": _days(batch)[keep].astype(str),
             "history_length": _length_bins(np.diff(np.asarray(batch.history["item_id"].offsets))[keep]),
         }
-        columns |= {name: np.asarray(batch[name])[keep] for name in slices}
+        columns |= {name: toy.feature(batch, name)[keep] for name in slices}
         columns |= {f"score {scorer.name}": scorer.score(batch, keep) for scorer in scorers}
         parts.append(pl.DataFrame(columns))
     scored = pl.concat(parts) if parts else pl.DataFrame()
@@ -151,7 +163,9 @@ def evaluate(
             raise FeedError(
                 "a score is not a number", where=f"model {name}", expected="finite scores", got="NaN or inf"
             )
-    rows = [row for where in _slices(scored, slices) for name in names for row in _metrics(*where, name)]
+    rows = [
+        row for where in _slices(scored, slices, feed.vocabularies) for name in names for row in _metrics(*where, name)
+    ]
     rows += _gains(scored, names)
     return pa.Table.from_pylist([{"run_id": run_id, "pin": pin, "label": label, **row} for row in rows], shapes.METRICS)
 
@@ -199,7 +213,7 @@ def _first_pass(
         counts.append(frame.group_by("item").agg(pl.col("positives").sum(), pl.len().cast(pl.Int64).alias("shown")))
         if samples < FEATURE_SAMPLE:
             for name in features:
-                seen[name].append(np.asarray(batch[name], dtype=np.float64)[keep])
+                seen[name].append(toy.feature(batch, name)[keep])
         kinds = np.asarray(batch.history["event_type"].values)
         types = max(types, int(kinds.max()) + 1 if kinds.size else 1)
         samples += int(keep.sum())
@@ -233,12 +247,19 @@ def _length_bins(lengths: NDArray[np.int64]) -> NDArray[np.str_]:
     return np.array(names)[np.searchsorted(np.array(_LENGTH_EDGES), lengths, side="right")]
 
 
-def _slices(scored: pl.DataFrame, features: Sequence[str]) -> Iterator[tuple[str, str, pl.DataFrame]]:
+def _slices(
+    scored: pl.DataFrame, features: Sequence[str], vocabularies: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, str, pl.DataFrame]]:
     """("all", "all", everything), then (slice, value, its samples) in a stable order."""
     yield "all", "all", scored
-    for name in ("history_length", "day", *features):
-        for (value,), part in sorted(scored.group_by(name), key=lambda item: str(item[0][0])):
-            yield name, "missing" if value is None else str(value), part
+    for name in ("history_length", "day"):
+        for (value,), part in scored.sort(name).group_by(name, maintain_order=True):
+            yield name, str(value), part
+    for name in features:
+        words = vocabularies.get(name)
+        for (code,), part in scored.sort(name).group_by(name, maintain_order=True):
+            missing = np.isnan(code) or (words is not None and code < 0)
+            yield name, "missing" if missing else words[int(code)] if words else f"{code:g}", part
 
 
 def _metrics(slice_name: str, value: str, part: pl.DataFrame, model: str) -> list[dict[str, Any]]:

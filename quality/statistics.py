@@ -133,10 +133,12 @@ def rank_correlation_interval(
     value = rank_correlation(a, b, weights=weights)
     if value is None:
         return UNDEFINED
-    w = None if weights is None else np.asarray(weights, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, a.size, size=(draws, a.size))
-    drawn = [rank_correlation(a[i], b[i], weights=None if w is None else w[i]) for i in picks]
-    kept = np.array([rho for rho in drawn if rho is not None])
+    w = np.ones(a.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    # A draw with replacement is a weight for each point: how often it was drawn.
+    drawn = np.random.default_rng(seed).multinomial(a.size, np.full(a.size, 1.0 / a.size), size=draws) * w
+    ranks = [drawn @ _below_or_half(side).T for side in (a, b)]
+    kept = _weighted_correlations(ranks[0], ranks[1], drawn)
+    kept = kept[~np.isnan(kept)]
     if kept.size < draws / 2:
         return Estimate(value, None, None)
     low, high = np.quantile(kept, [0.025, 0.975])
@@ -154,9 +156,12 @@ def permutation_p(
     value = rank_correlation(a, b, weights=weights)
     if value is None:
         return None
+    w = np.ones(a.size) if weights is None else np.asarray(weights, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    drawn = [rank_correlation(a, rng.permutation(b), weights=weights) for _ in range(draws)]
-    stronger = sum(abs(rho) >= abs(value) - 1e-12 for rho in drawn if rho is not None)
+    paired = rng.permuted(np.broadcast_to(_weighted_midranks(b, w), (draws, b.size)), axis=1)
+    fixed = np.broadcast_to(_weighted_midranks(a, w), paired.shape)
+    drawn = _weighted_correlations(fixed, paired, np.broadcast_to(w, paired.shape))
+    stronger = int((np.abs(drawn) >= abs(value) - 1e-12).sum())
     return (stronger + 1) / (draws + 1)
 
 
@@ -215,6 +220,25 @@ def _weighted_below(values: Floats, weights: Floats) -> Floats:
 def _weighted_midranks(values: Floats, weights: Floats | None) -> Floats:
     w = np.ones(values.size) if weights is None else weights
     return _weighted_below(values, w) + 0.5
+
+
+def _below_or_half(values: Floats) -> Floats:
+    """(n, n): 1 where the column's value is below the row's, one half where they are equal."""
+    below = (values[None, :] < values[:, None]).astype(np.float64)
+    tied: Floats = 0.5 * (values[None, :] == values[:, None])
+    return below + tied
+
+
+def _weighted_correlations(a: Floats, b: Floats, weights: Floats) -> Floats:
+    """Pearson's correlation of each row: three arrays (draws, n) to (draws,). NaN where a side is constant."""
+    share = weights / weights.sum(axis=1, keepdims=True)
+    x = a - (share * a).sum(axis=1, keepdims=True)
+    y = b - (share * b).sum(axis=1, keepdims=True)
+    spread = (share * x**2).sum(axis=1) * (share * y**2).sum(axis=1)
+    found: Floats = np.full(len(a), np.nan)
+    varied = spread > 1e-18
+    found[varied] = (share * x * y).sum(axis=1)[varied] / np.sqrt(spread[varied])
+    return found
 
 
 def _sigmoid(x: Any) -> float:

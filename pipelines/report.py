@@ -1,0 +1,231 @@
+"""Report: gather what the lake knows of itself, and write it as one self-contained HTML file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from ..quality.correlation import correlate_days, daily_metrics, daily_quality
+from ..quality.report import ReportData, render
+from ..schemas import shapes
+from ..schemas.errors import PinError
+from ..storage.catalog import Catalog
+from ..storage.faults import translated
+from ..storage.pins import Pin
+from ..storage.table import Table
+from .correlate import SEED
+
+EXAMPLES = 3  # of what a check got
+LONGEST_BIN = 40  # bins double: 2**40 events is nobody's history
+
+_LABELS = pl.Schema(
+    {
+        "recipe": pl.String,
+        "label": pl.String,
+        "day": pl.Date,
+        "samples": pl.Int64,
+        "mature": pl.Int64,
+        "positives": pl.Int64,
+    }
+)
+_HISTORY = pl.Schema({"recipe": pl.String, "low": pl.Int64, "high": pl.Int64, "samples": pl.Int64})
+_REASONS = pl.Schema(
+    [(name, pl.String()) for name in ("contract", "check", "column", "severity", "expected")]
+    + [("got", pl.List(pl.String())), ("rows", pl.Int64())]
+)
+_QUARANTINE = pl.Schema({"outcome": pl.String, "rows": pl.Int64})
+_TABLES = pl.Schema(
+    {
+        "table": pl.String,
+        "rows": pl.Int64,
+        "files": pl.Int64,
+        "bytes": pl.Int64,
+        "version": pl.Int64,
+        "pinned": pl.Int64,
+    }
+)
+_NOUNS = pl.Schema({"kind": pl.String, "name": pl.String, "version": pl.Int64, "fingerprint": pl.String})
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResult:
+    """Where the report is, and its size."""
+
+    path: Path
+    bytes: int
+
+
+def build_report(catalog: Catalog, *, out: Path, pin: str | None = None, generated_at_us: int) -> ReportResult:
+    """Write the report of a lake to `out`, whole or not at all.
+
+    With `pin`, samples and metrics are those of the pin; quality history and quarantine are always the newest.
+
+    Raises:
+        PinError: the pin is unknown, or a version it names is gone.
+        StorageError: `out` cannot be written.
+    """
+    data = gather(catalog, pin=pin, generated_at_us=generated_at_us)
+    html = render(data).encode()
+    beside = out.with_name(f".{out.name}.part")
+    with translated(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(html)
+        os.replace(beside, out)
+    return ReportResult(out, len(html))
+
+
+def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> ReportData:
+    """Everything a report shows, read from the lake's tables."""
+    pinned = None if pin is None else catalog.pin(pin)
+    verdicts = _verdicts(catalog)
+    metrics, by_day = _metrics(catalog.table("metrics"), pin)
+    quality = daily_quality(verdicts.filter(pl.col("table") == "events"))
+    auc = by_day.filter(pl.col("metric") == "auc")
+    labels, history = _samples(catalog, pinned)
+    return ReportData(
+        lake=catalog.root.name,
+        pin=pin,
+        sealed_through_us=catalog.sealed_through_us if pinned is None else pinned.sealed_through_us,
+        generated_at_us=generated_at_us,
+        verdicts=verdicts,
+        reasons=_reasons(catalog),
+        quarantine=_quarantine(catalog),
+        labels=labels,
+        history=history,
+        metrics=metrics,
+        correlation=correlate_days(quality, by_day, seed=SEED),
+        days=quality.join(auc.drop("samples"), on="day"),
+        tables=_tables(catalog, pinned),
+        nouns=_nouns(catalog, pinned),
+    )
+
+
+def _empty(schema: pa.Schema) -> pl.DataFrame:
+    return pl.DataFrame(schema.empty_table())
+
+
+def _verdicts(catalog: Catalog) -> pl.DataFrame:
+    table = catalog.table("verdicts")
+    return table.scan().sort("at", "verdict_id", "check").collect() if table.exists else _empty(shapes.VERDICTS)
+
+
+def _waiting(catalog: Catalog) -> pl.LazyFrame:
+    """Quarantined rows that no replay has settled."""
+    rows, replays = catalog.table("quarantine").scan(), catalog.table("replays")
+    if not replays.exists:
+        return rows
+    settled = replays.scan().filter(pl.col("outcome") != "quarantined").select("quarantine_id")
+    return rows.join(settled, on="quarantine_id", how="anti")
+
+
+def _reasons(catalog: Catalog) -> pl.DataFrame:
+    if not catalog.table("quarantine").exists:
+        return pl.DataFrame(schema=_REASONS)
+    keys = ("contract", "check", "column", "severity", "expected")
+    return (
+        _waiting(catalog)
+        .select("quarantine_id", "contract", "reasons")
+        .explode("reasons")
+        .unnest("reasons")
+        .group_by(keys)
+        .agg(
+            pl.col("got").drop_nulls().unique().sort().head(EXAMPLES),
+            pl.col("quarantine_id").n_unique().cast(pl.Int64).alias("rows"),
+        )
+        .select(list(_REASONS))
+        .collect()
+    )
+
+
+def _quarantine(catalog: Catalog) -> pl.DataFrame:
+    if not catalog.table("quarantine").exists:
+        return pl.DataFrame(schema=_QUARANTINE)
+    counts = [("waiting", int(_waiting(catalog).select(pl.len()).collect().item()))]
+    if catalog.table("replays").exists:
+        settled = catalog.table("replays").scan().filter(pl.col("outcome") != "quarantined")
+        counts += settled.group_by("outcome").agg(pl.len()).sort("outcome").collect().rows()
+    return pl.DataFrame(counts, schema=_QUARANTINE, orient="row")
+
+
+def _samples(catalog: Catalog, pin: Pin | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Label and history summaries of every sample set; of a pin, those it holds. Drawn negatives are left out."""
+    labels, history = [pl.DataFrame(schema=_LABELS)], [pl.DataFrame(schema=_HISTORY)]
+    for recipe in catalog.recipes():
+        table = catalog.table(f"samples/{recipe.name}")
+        if not table.exists or (pin is not None and table.name not in pin.tables):
+            continue
+        rows = table.scan(None if pin is None else pin.version_of(table.name)).filter(~pl.col("negative"))
+        names = [label.name for label in recipe.labels]
+        labels.append(_label_rates(rows, recipe.name, names))
+        history.append(_length_bins(rows, recipe.name))
+    return pl.concat(labels), pl.concat(history)
+
+
+def _label_rates(rows: pl.LazyFrame, recipe: str, labels: list[str]) -> pl.DataFrame:
+    mature = pl.col("label_mature")
+    sums = [pl.col(name).filter(mature).cast(pl.Int64).sum().alias(name) for name in labels]
+    by_day = rows.group_by("day").agg(pl.len().alias("samples"), mature.sum().alias("mature"), *sums).collect()
+    long = by_day.unpivot(labels, index=["day", "samples", "mature"], variable_name="label", value_name="positives")
+    return long.with_columns(pl.lit(recipe).alias("recipe")).select(list(_LABELS)).cast(_LABELS).sort("label", "day")
+
+
+def _length_bins(rows: pl.LazyFrame, recipe: str) -> pl.DataFrame:
+    """Samples by `seen` in bins 0, 1, 2-3, 4-7 …: bin k >= 1 holds 2**(k-1) to 2**k - 1."""
+    edges = pl.Series([2**k for k in range(LONGEST_BIN)])
+    place = edges.search_sorted(rows.select("seen").collect()["seen"], side="right")
+    counts = place.cast(pl.Int64).value_counts(name="samples").sort("seen")
+    low = pl.when(pl.col("seen") == 0).then(0).otherwise(pl.lit(2).pow(pl.col("seen") - 1))
+    high = pl.lit(2).pow(pl.col("seen")) - 1
+    binned = counts.with_columns(low.alias("low"), high.alias("high"), pl.lit(recipe).alias("recipe"))
+    return binned.select(list(_HISTORY)).cast(_HISTORY)
+
+
+def _metrics(table: Table, pin: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of each label the newest run's metrics (of the pin, if one is asked for), and every run's metrics by day."""
+    if not table.exists:
+        none = _empty(shapes.METRICS)
+        return none, daily_metrics(none)
+    rows = table.scan().collect()
+    chosen = rows if pin is None else rows.filter(pl.col("pin") == pin)
+    newest = _newest_runs(table, chosen)
+    return chosen.join(newest, on=["label", "run_id"], how="semi"), daily_metrics(chosen)
+
+
+def _newest_runs(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """label, run_id of each label's last run that looked at all samples. Only the log knows which came last."""
+    whole = rows.filter(pl.col("slice") == "all").select("label", "run_id").unique()
+    found = whole.clear()
+    for version in range(table.version, -1, -1):
+        left = whole.join(found, on="label", how="anti")
+        if left.n_unique("run_id") <= left.n_unique("label") or version == 0:
+            return pl.concat([found, left.sort("label", "run_id").unique("label", keep="last", maintain_order=True)])
+        try:
+            before = table.scan(version - 1).select("label", "run_id").unique().collect()
+        except PinError:  # vacuumed: what is older cannot be told apart
+            return pl.concat([found, left.sort("label", "run_id").unique("label", keep="last", maintain_order=True)])
+        found = pl.concat([found, left.join(before, on=["label", "run_id"], how="anti").unique("label")])
+    return found
+
+
+def _tables(catalog: Catalog, pin: Pin | None) -> pl.DataFrame:
+    rows = []
+    for name in catalog.table_names():
+        table = catalog.table(name)
+        files = table.files()
+        size = sum(os.path.getsize(path) for path in files)
+        count = int(table.scan().select(pl.len()).collect().item())
+        rows.append((name, count, len(files), size, table.version, None if pin is None else pin.tables.get(name)))
+    return pl.DataFrame(rows, schema=_TABLES, orient="row")
+
+
+def _nouns(catalog: Catalog, pin: Pin | None) -> pl.DataFrame:
+    """Contracts and recipes, at the pinned versions or the newest."""
+    contracts = [(c.name, c.version) for c in catalog.contracts()] if pin is None else list(pin.contracts.items())
+    recipes = [(r.name, r.version) for r in catalog.recipes()] if pin is None else list(pin.recipes.items())
+    rows = [("contract", name, version, catalog.contract(name, version).fingerprint) for name, version in contracts]
+    rows += [("recipe", name, version, catalog.recipe(name, version).fingerprint) for name, version in recipes]
+    return pl.DataFrame(rows, schema=_NOUNS, orient="row")

@@ -143,7 +143,7 @@ def distinct_equal_set(e: Expectation) -> BatchCheck:
 
 
 def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allowed: bool) -> BatchCheck:
-    """Value: `unexpected`, how many distinct values are outside the set, and `missing`, how many of it are not there."""
+    """Value: `unexpected`, how many distinct values are outside the set; `missing`, how many of it are not there."""
     column = e.column(_COUNTABLE)
     wanted = e.values(column, empty_allowed=False)
     values = _present(e, column)

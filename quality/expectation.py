@@ -117,6 +117,9 @@ class Expectation:
         if not isinstance(raw, list | tuple | set) or (not raw and not empty_allowed):
             raise self.error("not a set of values", expected="value_set: [value, value, ...]", got=repr(raw))
         fitted = [column.literal(item, where=self.where) for item in raw if item is not None]
+        broken = [value for value in fitted if column.kind == "int" and isinstance(value, float)]
+        if broken:
+            raise self.error("a value that does not fit column " + column.name, expected="whole numbers", got=broken)
         return list(dict.fromkeys(fitted))
 
     def flag(self, key: str, *, default: bool = False) -> bool:

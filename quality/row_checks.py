@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable
 import polars as pl
 import pyarrow as pa
 
-from .columns import HASHABLE, ORDERED, Column, Kind, comparable, short
+from .columns import HASHABLE, NUMBERS, ORDERED, Column, Kind, comparable, short
 from .expectation import COMMON_KEYS, Bounds, Expectation, RowCheck
 from .patterns import to_rust
 
+# GX takes numbers and times as bounds, not other strings.
+_BOUNDED: frozenset[Kind] = NUMBERS | {"time", "date"}
 _TEXT: frozenset[Kind] = frozenset({"string"})
 _MEASURABLE: frozenset[Kind] = frozenset({"string", "list"})
 _BOUNDS = frozenset({"min_value", "max_value", "strict_min", "strict_max"})
@@ -72,7 +74,7 @@ def null(e: Expectation) -> RowCheck:
 
 
 def between(e: Expectation) -> RowCheck:
-    column = e.column(ORDERED)
+    column = e.column(_BOUNDED)
 
     def fit(key: str) -> object:
         raw = e.kwargs.get(key)

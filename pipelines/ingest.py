@@ -190,6 +190,7 @@ def ingest_batch(
             source=source_name,
             event_day=_main_day(stamped, _happened(target.contract)),
             read=read,
+            admitted=counts.admitted,
             quarantined=quarantined,
             duplicates=counts.duplicates,
             late=late,

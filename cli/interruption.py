@@ -1,0 +1,87 @@
+"""A feed that is killed in the middle of an epoch, and the proof that it goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..pipelines.batch import Batch
+from ..pipelines.feed import Feed
+from ..schemas.errors import FeedError
+
+BATCH_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Digests of the batch after the kill: the resumed feed's, and that of a feed nobody killed."""
+
+    batches: int
+    killed_after: int
+    resumed: str
+    expected: str
+
+    @property
+    def equal(self) -> bool:
+        return self.resumed == self.expected
+
+
+def interrupt(shards: Path, state: Path, *, seed: int) -> Proof:
+    """Run a feed in a process of its own, kill it half-way, resume in another process, compare the next batch."""
+    total = len(_feed(shards, seed))
+    wanted = max(1, total // 2)
+    command = [sys.executable, "-m", "reclake.cli.interruption", str(shards), str(state), str(seed)]
+    with subprocess.Popen([*command, "run"], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= wanted:
+                break
+        child.kill()
+    saved = json.loads(state.read_text())
+    resumed = subprocess.run([*command, "resume"], capture_output=True, text=True, check=False)
+    if resumed.returncode:
+        raise FeedError("the feed did not resume", where=state, got=resumed.stderr.strip()[-500:])
+    untouched = next(islice(iter(_feed(shards, seed)), saved["batches"], None), None)
+    expected = "the end of the epoch" if untouched is None else digest(untouched)
+    return Proof(total, saved["batches"], resumed.stdout.strip(), expected)
+
+
+def digest(batch: Batch) -> str:
+    """BLAKE2b-128 of every array of a batch, histories included."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for name in batch.keys():  # noqa: SIM118 -- a batch is no mapping
+        hashed.update(name.encode() + batch[name].tobytes())
+    for name, jagged in sorted(batch.history.items()):
+        hashed.update(name.encode() + jagged.values.tobytes() + jagged.offsets.tobytes())
+    return hashed.hexdigest()
+
+
+def _feed(shards: Path, seed: int, *, workers: int = 0) -> Feed:
+    return Feed(shards, batch_size=BATCH_SIZE, seed=seed, workers=workers)
+
+
+def _run(shards: Path, state: Path, seed: int) -> None:
+    """Iterate and save the state after every batch, until somebody kills this process."""
+    feed = _feed(shards, seed, workers=2)
+    for number, _ in enumerate(feed, 1):
+        saved: dict[str, Any] = {"batches": number, "feed": feed.state_dict()}
+        unfinished = state.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(saved))
+        unfinished.replace(state)
+        print(number, flush=True)
+
+
+def _resume(shards: Path, state: Path, seed: int) -> None:
+    feed = _feed(shards, seed)
+    feed.load_state_dict(json.loads(state.read_text())["feed"])
+    print(digest(next(iter(feed))))
+
+
+if __name__ == "__main__":
+    {"run": _run, "resume": _resume}[sys.argv[4]](Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,208 @@
+"""Mistakes that newcomers make. Each gets what, where, expected, got and what to do, an exit status, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fastavro
+import pytest
+
+import reclake
+
+GOOD = {"event_id": "a", "user_id": 1, "item_id": 2, "event_type": "click", "event_time": "2024-03-01T10:00:00Z"}
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reclake", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A clear refusal: a non-zero status, the words, no traceback."""
+    said = done.stderr + done.stdout
+    assert done.returncode not in (0, None), said
+    assert "Traceback" not in said, said
+    for word in words:
+        assert word in said, f"{word!r} is not in: {said}"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    reclake.Lake.create(tmp_path / "lake", buckets=2)
+    return tmp_path / "lake"
+
+
+def jsonl(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_source_path_that_does_not_exist(lake: Path) -> None:
+    refused(run("ingest", lake, "events", "nowhere.avro"), "nowhere.avro", "what to do")
+
+
+def test_a_lake_that_does_not_exist(tmp_path: Path) -> None:
+    refused(run("seal", tmp_path / "none"), "no lake here", "reclake init")
+
+
+def test_an_unknown_contract(lake: Path, tmp_path: Path) -> None:
+    refused(run("ingest", lake, "event", jsonl(tmp_path / "a.jsonl", GOOD)), "unknown contract", "did you mean events")
+
+
+def test_an_unknown_recipe(lake: Path) -> None:
+    refused(run("samples", lake, "crt", "--day", "2024-03-01"), "unknown recipe", "did you mean ctr")
+
+
+def test_a_required_field_that_the_source_lacks(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("event_id,userid,item_id,event_type,event_time\na,1,2,click,2024-03-01\n")
+    refused(run("ingest", lake, "events", path), "user_id", "userid", "a.csv")
+
+
+def test_a_value_of_the_wrong_type_is_quarantined_and_said(lake: Path, tmp_path: Path) -> None:
+    done = run("ingest", lake, "events", jsonl(tmp_path / "a.jsonl", GOOD, GOOD | {"event_id": "b", "user_id": "x"}))
+    assert done.returncode == 0
+    assert "1 quarantined" in done.stdout
+    listed = run("quarantine", "list", lake).stdout
+    assert "user_id" in listed
+    assert "long" in listed
+
+
+def test_a_corrupt_avro_file(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.avro"
+    path.write_bytes(b"Obj\x01" + os.urandom(50))
+    refused(run("ingest", lake, "events", path), "a.avro", "expected", "got")
+
+
+def test_a_truncated_avro_file(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.avro"
+    schema = {"type": "record", "name": "r", "fields": [{"name": k, "type": "string" if isinstance(v, str) else "long"} for k, v in GOOD.items()]}
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, [GOOD] * 100)
+    path.write_bytes(path.read_bytes()[:-40])
+    refused(run("ingest", lake, "events", path), "a.avro", "expected", "got")
+
+
+def test_a_file_that_is_no_parquet(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text("hello")
+    refused(run("ingest", lake, "events", path), "a.parquet")
+
+
+def test_a_zero_byte_file(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    refused(run("ingest", lake, "events", path), "a.jsonl", "what to do")
+
+
+def test_a_file_of_an_unknown_kind(lake: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    path.write_text("x")
+    refused(run("ingest", lake, "events", path), "a.xlsx", ".parquet")
+
+
+def test_an_empty_folder(lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "inbox").mkdir()
+    refused(run("ingest", lake, "events", tmp_path / "inbox"), "inbox")
+
+
+def test_a_mapping_that_names_an_unknown_column(lake: Path, tmp_path: Path) -> None:
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    (tmp_path / "mine.avsc").write_text(shipped.read_text())
+    fields = {"event_id": "id", "user_id": "uzer", "item_id": "item", "event_type": "'click'", "event_time": "ts"}
+    (tmp_path / "mine.contract.json").write_text(json.dumps({"mapping": {"emit": [{"fields": fields}]}}))
+    assert run("contract", "add", lake, tmp_path / "mine.avsc").returncode == 0
+    path = jsonl(tmp_path / "a.jsonl", {"id": "a", "user": 1, "item": 2, "ts": 1_700_000_000_000_000})
+    refused(run("ingest", lake, "mine", path), "uzer", "user")
+
+
+def test_a_mapping_onto_a_field_that_the_contract_lacks(lake: Path, tmp_path: Path) -> None:
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    (tmp_path / "mine.avsc").write_text(shipped.read_text())
+    (tmp_path / "mine.contract.json").write_text(json.dumps({"mapping": {"emit": [{"fields": {"colour": "c"}}]}}))
+    refused(run("contract", "add", lake, tmp_path / "mine.avsc"), "colour", "event_id")
+
+
+def test_a_suite_with_an_unknown_expectation(lake: Path, tmp_path: Path) -> None:
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    (tmp_path / "mine.avsc").write_text(shipped.read_text())
+    suite = {"name": "mine", "expectations": [{"type": "expect_column_to_be_nice", "kwargs": {"column": "user_id"}}]}
+    (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+    refused(run("contract", "add", lake, tmp_path / "mine.avsc"), "expect_column_to_be_nice")
+
+
+def test_a_contract_file_that_is_no_json(lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.avsc").write_text("{")
+    refused(run("contract", "add", lake, tmp_path / "mine.avsc"), "mine.avsc", "JSON")
+
+
+def test_a_day_that_is_not_sealed(lake: Path, tmp_path: Path) -> None:
+    run("ingest", lake, "events", jsonl(tmp_path / "a.jsonl", GOOD))
+    refused(run("samples", lake, "ctr", "--day", "2024-03-01"), "not sealed", "reclake seal")
+
+
+def test_a_time_that_is_none(lake: Path) -> None:
+    refused(run("seal", lake, "--through", "yesterday"), "ISO 8601")
+
+
+def test_an_unknown_pin(lake: Path, tmp_path: Path) -> None:
+    refused(run("pack", lake, "ctr", "--pin", "none", "--out", tmp_path / "out"), "unknown pin", "reclake pin")
+
+
+def test_a_folder_that_holds_no_shards(tmp_path: Path) -> None:
+    code = f"import reclake; reclake.Feed({str(tmp_path)!r}, batch_size=8, seed=1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "ShardError" in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
+def test_a_command_that_does_not_exist() -> None:
+    refused(run("injest"), "injest")
+
+
+def _as_nobody(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command as an ordinary user: root may write anywhere."""
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    command = [sys.executable, "-m", "reclake", *map(str, arguments)]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, user=nobody.pw_uid, group=nobody.pw_gid, env=environment
+    )
+
+
+def test_a_lake_where_nobody_may_write(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o500)
+        refused(run("init", closed / "lake"), "no permission", "what to do")
+        return
+    probe = subprocess.run([sys.executable, "-c", "import reclake"], user="nobody", capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("the interpreter is in a folder that an ordinary user may not read")
+    refused(_as_nobody("init", "/root-owned-lake"), "no permission", "what to do")
+
+
+def test_a_full_disk_leaves_a_lake_that_opens(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        assert run("init", small / "lake", "--buckets", 2).returncode == 0
+        many = [GOOD | {"event_id": os.urandom(40).hex(), "user_id": n} for n in range(20_000)]
+        path = jsonl(tmp_path / "many.jsonl", *many)
+        refused(run("ingest", small / "lake", "events", path), "disk is full", "what to do")
+        # Room again: the same command goes on, and nothing is half there.
+        subprocess.run(["mount", "-o", "remount,size=20m", str(small)], check=True)
+        assert "20,000 admitted" in run("ingest", small / "lake", "events", path).stdout
+        assert run("doctor", small / "lake").returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

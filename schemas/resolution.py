@@ -39,7 +39,7 @@ def compatibility(writer: AvroType, reader: AvroType) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Check:
-    """One comparison: the names each side defines, the pairs being compared already (types may recurse), what is wrong."""
+    """One comparison: the names each side defines, the pairs already begun (types may recurse), what is wrong."""
 
     writer_names: dict[str, dict[str, Any]]
     reader_names: dict[str, dict[str, Any]]

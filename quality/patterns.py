@@ -2,8 +2,8 @@
 
 Great Expectations' pandas engine searches with Python's `re`. Most patterns mean the same to Rust's `regex` crate;
 those that silently mean something else are translated (`$`, `\\Z`, `\\<`, `[` `&` `~` inside a class) or refused
-(possessive quantifiers, `--` inside a class, flags that change the syntax). What remains different is the membership of a few characters
-outside ASCII in `\\w`, and of the separators 0x1c to 0x1f in `\\s`.
+(possessive quantifiers, `--` inside a class, flags that change the syntax). What remains different is the membership of
+a few characters outside ASCII in `\\w`, and of the separators 0x1c to 0x1f in `\\s`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ...schemas.errors import OperatorError
 from ...schemas.plan import Input
-from .base import EMBEDDING, Operator, Outcome, Resources, each, missing_extra, scatter
+from .base import EMBEDDING, Operator, Outcome, Resources, each, scatter
 from .containers import open_container
 
 RATE_HZ = 16_000
@@ -95,12 +95,7 @@ class LogMel(Operator):
     inputs = (Input("audio", "media"),)
     outputs = (pa.field("log_mel", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=0, memory_bytes=512 << 20, batch_size=16)
-
-    def setup(self) -> None:
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise missing_extra(self.name, error, "media") from error
+    needs = ("av",)
 
     def __call__(self, batch: pa.Table) -> Outcome:
         rows, sounds, failures = each(batch["audio"], decode, input="audio")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -60,19 +61,32 @@ class Operator(ABC):
     inputs: ClassVar[tuple[Input, ...]]
     outputs: ClassVar[tuple[pa.Field, ...]]
     resources: ClassVar[Resources]
+    needs: ClassVar[tuple[str, ...]] = ()  # modules beyond what reclake always installs
+    extra: ClassVar[str] = "media"  # the extra of reclake that installs them
     holds_model: ClassVar[bool] = False  # weights that are worth keeping loaded between batches
 
     @classmethod
     def signature(cls) -> Signature:
         return Signature(cls.name, cls.version, cls.inputs, cls.outputs)
 
-    @abstractmethod
-    def setup(self) -> None:
-        """Load libraries and weights.
+    @classmethod
+    def require(cls) -> None:
+        """Refuse early, without loading anything.
 
         Raises:
-            MissingExtraError: something is not installed.
+            MissingExtraError: something that it needs is not installed.
         """
+        missing = [module for module in cls.needs if find_spec(module) is None]
+        if missing:
+            raise MissingExtraError(
+                f"the operator {cls.name} needs packages that are not installed",
+                expected=", ".join(cls.needs),
+                got="no " + ", ".join(missing),
+                hint=f"pip install 'reclake[{cls.extra}]'",
+            )
+
+    def setup(self) -> None:  # noqa: B027 -- most operators have nothing to load
+        """Load weights; nothing, where there are none."""
 
     @abstractmethod
     def __call__(self, batch: pa.Table) -> Outcome:
@@ -124,12 +138,3 @@ def normalised(vectors: Floats) -> Floats:
     """Every row at Euclidean length 1; a row of zeros stays zeros."""
     length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
     return (vectors / np.where(length > 0, length, 1.0)).astype(np.float32)
-
-
-def missing_extra(operator: str, error: ImportError, extra: str) -> MissingExtraError:
-    return MissingExtraError(
-        f"the operator {operator} needs a package that is not installed",
-        expected=f"reclake[{extra}]",
-        got=str(error),
-        hint=f"pip install 'reclake[{extra}]'",
-    )

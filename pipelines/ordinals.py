@@ -64,7 +64,16 @@ def seal_part(
     ordered = give_ordinals(events, first, era)
     suite = compile_suite(shipped_suite("timelines"), schema, name="timelines")
     rows = ordered.select(schema.names).to_arrow()
-    judged = judge(rows, suite, schema, table="timelines", source=era, run_id=run_id, at_us=at_us)
+    judged = judge(
+        rows,
+        suite,
+        schema,
+        table="timelines",
+        source=era,
+        verdict_id=f"{run_id}-timelines-{era}-{ordered[shapes.BUCKET].min()}",
+        run_id=run_id,
+        at_us=at_us,
+    )
     return SealedPart(
         staged=Staged(()) if judged.refused else timelines.stage(judged.admitted),
         directory=directory_of(ordered).select(shapes.DIRECTORY.names).to_arrow(),

@@ -24,12 +24,18 @@ class Judged:
 
 
 def judge(
-    rows: pa.Table, suite: CompiledSuite, schema: pa.Schema, *, table: str, source: str, run_id: str, at_us: int
+    rows: pa.Table,
+    suite: CompiledSuite,
+    schema: pa.Schema,
+    *,
+    table: str,
+    source: str,
+    verdict_id: str,
+    run_id: str,
+    at_us: int,
 ) -> Judged:
     """Kernel: gate rows that reclake made. One failing row refuses them all: it means a defect or a damaged table."""
-    admission = gate.admit(
-        rows, suite, schema, contract=table, contract_version=1, verdict_id=f"{run_id}-{table}-{source}"
-    )
+    admission = gate.admit(rows, suite, schema, contract=table, contract_version=1, verdict_id=verdict_id)
     verdict = gate.verdict_rows(
         admission,
         run_id=run_id,
@@ -71,6 +77,15 @@ def admit_whole(
     catalog: Catalog, rows: pa.Table, suite: CompiledSuite, schema: pa.Schema, *, table: str, source: str, run: Run
 ) -> gate.Admitted:
     """Judge derived rows, store the verdict, refuse the whole if any row fails."""
-    judged = judge(rows, suite, schema, table=table, source=source, run_id=run.id, at_us=run.now_us())
+    judged = judge(
+        rows,
+        suite,
+        schema,
+        table=table,
+        source=source,
+        verdict_id=f"{run.id}-{table}-{source}",
+        run_id=run.id,
+        at_us=run.now_us(),
+    )
     store_verdict(catalog, judged.verdict, judged.refused, table=table, source=source)
     return judged.admitted

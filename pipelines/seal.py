@@ -9,6 +9,8 @@ Steps, each idempotent, so that a kill anywhere and a second run give the same r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -30,6 +32,8 @@ ENGINES = ("local", "spark")
 ROWS_AT_ONCE = 4_000_000  # events of one era in memory at a time, about 1 GB with the shipped contract
 _TIME = pl.Datetime("us", "UTC")
 
+PartsOf = Callable[[Era], list[SealedPart]]
+
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
@@ -37,7 +41,6 @@ class SealResult:
 
     eras: tuple[str, ...]
     rows: int
-    users: int
     through_us: int | None
     version: int
     watermarks_ignored: tuple[str, ...]
@@ -68,36 +71,46 @@ def seal(
     behind = _behind(catalog, through_us, ignore_watermarks)
     sealed = catalog.sealed_through_us
     if through_us is None or (sealed is not None and through_us <= sealed):
-        return SealResult((), 0, 0, sealed, catalog.table("timelines").version, behind)
+        return SealResult((), 0, sealed, catalog.table("timelines").version, behind)
     _barrier(catalog, through_us)
     span = _known_span(catalog)
     start = sealed if sealed is not None else (floor_day(span[0]) if span else through_us)
     catalog.table("timelines").create(timelines_schema(catalog))
     eras = [era for era in split_days(min(start, through_us), through_us) if _has_events(catalog, era)]
-    sealed_parts = [_seal_era(catalog, era, engine, run, done=i, total=len(eras)) for i, era in enumerate(eras)]
+    rows = 0
+    with _engine(engine, catalog, run) as parts_of:
+        for number, era in enumerate(eras):
+            run.progress(f"seal {era.name}", number, len(eras))
+            rows += _seal_era(catalog, era, parts_of)
     _mark_sealed(catalog, through_us)
     return SealResult(
         eras=tuple(era.name for era in eras),
-        rows=sum(part.rows for parts in sealed_parts for part in parts),
-        users=sum(part.directory.num_rows for parts in sealed_parts for part in parts),
+        rows=rows,
         through_us=through_us,
         version=catalog.table("timelines").version,
         watermarks_ignored=behind,
     )
 
 
-def _seal_era(catalog: Catalog, era: Era, engine: str, run: Run, *, done: int, total: int) -> list[SealedPart]:
-    """Seal one era. One that somebody else sealed meanwhile is left as it is, and nothing is returned for it."""
-    timelines, directory = catalog.table("timelines"), catalog.table("directory")
-    run.progress(f"seal {era.name}", done, total)
-    if (timelines.transaction(SEAL) or 0) >= era.end_us:
-        return []
-    if engine == "spark":
-        from .engines import spark
+@contextmanager
+def _engine(name: str, catalog: Catalog, run: Run) -> Iterator[PartsOf]:
+    """The engine's way of sealing one era into parts; what it started ends with the block."""
+    schema = timelines_schema(catalog)
+    if name == "local":
+        yield lambda era: _seal_locally(catalog, era, schema, run)
+        return
+    from .engines import spark
 
-        parts = spark.seal_parts(catalog, era, timelines_schema(catalog), run)
-    else:
-        parts = _seal_locally(catalog, era, run)
+    with spark.session() as session:
+        yield lambda era: spark.seal_parts(session, catalog, era, schema, run)
+
+
+def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
+    """Seal one era; how many events it has. One that somebody else sealed meanwhile is left as it is: 0."""
+    timelines, directory = catalog.table("timelines"), catalog.table("directory")
+    if (timelines.transaction(SEAL) or 0) >= era.end_us:
+        return 0
+    parts = parts_of(era)
     for part in parts:
         store_verdict(catalog, part.verdict, part.refused, table="timelines", source=era.name)
     entries = pa.concat_tables([part.directory for part in parts])
@@ -108,13 +121,13 @@ def _seal_era(catalog: Catalog, era: Era, engine: str, run: Run, *, done: int, t
     except CommitConflictError:
         if (timelines.transaction(SEAL) or 0) < era.end_us:
             raise
-        return []
-    return parts
+        return 0
+    return sum(part.rows for part in parts)
 
 
-def _seal_locally(catalog: Catalog, era: Era, run: Run) -> list[SealedPart]:
+def _seal_locally(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
     """In this process, as many buckets at a time as fit the memory budget."""
-    events, schema = events_between(catalog, era), timelines_schema(catalog)
+    events = events_between(catalog, era)
     first = next_ordinals(catalog, era)
     parts = []
     for group in bucket_groups(int(events.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _RESULT = "part binary"  # a pickled SealedPart
 
 
-def seal_parts(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
+def seal_parts(spark: SparkSession, catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
     """Seal one era's events, a task for each bucket. Returns what the tasks staged; the caller commits."""
     timelines, name, at_us, run_id = catalog.table("timelines"), era.name, run.now_us(), run.id
 
@@ -52,12 +52,11 @@ def seal_parts(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[
         )
         return pa.table({"part": pa.array([pickle.dumps(part)], pa.binary())})
 
-    with session() as spark:
-        events = _events(spark, catalog, era).groupBy(shapes.BUCKET)
-        first = _next_ordinals(spark, catalog, era).groupBy(shapes.BUCKET)
-        staged = events.cogroup(first).applyInArrow(seal_bucket, _RESULT)
-        parts = [pickle.loads(row["part"]) for row in staged.collect()]
-    return [part for part in parts if part.rows]
+    events = _events(spark, catalog, era).groupBy(shapes.BUCKET)
+    first = _next_ordinals(spark, catalog, era).groupBy(shapes.BUCKET)
+    staged = events.cogroup(first).applyInArrow(seal_bucket, _RESULT)
+    # Users with a past but no event in this era make a group too, and an empty part.
+    return [part for row in staged.collect() if (part := pickle.loads(row["part"])).rows]
 
 
 @contextmanager
@@ -82,6 +81,9 @@ def session() -> Iterator[SparkSession]:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "100000",

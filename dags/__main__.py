@@ -26,7 +26,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except ReclakeError as error:
+        except (ReclakeError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
 

@@ -124,7 +124,7 @@ def _attempt(task: Task, context: Context, say: Say, sleep: Callable[[float], No
             sleep(context.settings.retry_wait_s)
         try:
             counts = task.run(context)
-        except ReclakeError as error:
+        except (ReclakeError, OSError) as error:
             failure = str(error)
         except Exception:  # noqa: BLE001 - a task may hold anybody's code; its failure is written down and said, whole
             failure = traceback.format_exc()

@@ -17,7 +17,7 @@ from .output import Output, count, plain
 
 @click.group()
 def contract() -> None:
-    """Contracts: what tables promise. A contract is NAME.avsc, with NAME.suite.json and NAME.contract.json beside it."""
+    """Contracts: what tables promise. NAME.avsc, with NAME.suite.json and NAME.contract.json beside it."""
 
 
 @contract.command()
@@ -72,7 +72,7 @@ def _show(found: Contract, output: Output) -> None:
     ]
     output.table(f"{found.name}, version {found.version}", ["id", "field", "Avro type", "", "doc"], fields)
     checks: list[list[object]] = [
-        [e["type"], json.dumps({k: v for k, v in e["kwargs"].items()}), e.get("meta", {}).get("severity", "")]
+        [e["type"], json.dumps(e["kwargs"]), e.get("meta", {}).get("severity", "")]
         for e in found.expectations["expectations"]
     ]
     output.table("checks", ["expectation", "arguments", "severity"], checks)

@@ -12,7 +12,7 @@ from .output import Output
 
 @click.command()
 @click.option("--data", type=click.Path(), help="A folder with KuaiRand-Pure's logs; default: a simulated app.")
-@click.option("--out", type=click.Path(), default="reclake-demo", show_default=True, help="Where everything is written.")
+@click.option("--out", type=click.Path(), default="reclake-demo", show_default=True, help="Where to write.")
 @click.option("--seed", default=7, show_default=True, help="Of the simulation, the feed and the model.")
 @click.option("--scale", default=1.0, show_default=True, help="Multiplies the simulated events of each user.")
 @click.option("--users", default=2000, show_default=True, help="Simulated users.")

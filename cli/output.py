@@ -19,7 +19,7 @@ _PLAIN_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Lines go to stdout, progress and errors to stderr; with `machine` stdout holds one JSON object and nothing else."""
+    """Lines go to stdout, progress and errors to stderr; with `machine` stdout holds one JSON object alone."""
 
     machine: bool = False
 

@@ -52,9 +52,8 @@ def show(lake: str, quarantine_id: str | None, limit: int, machine: bool) -> int
     found = rows.head(limit).to_dicts()
     for row in found:
         row["raw"] = bytes(row["raw"]).decode("utf-8", errors="backslashreplace")
-        output.line(
-            f"{row['quarantine_id']}   {row['source']}, row {row['row']}, contract {row['contract']}/{row['contract_version']}"
-        )
+        made_by = f"contract {row['contract']}/{row['contract_version']}"
+        output.line(f"{row['quarantine_id']}   {row['source']}, row {row['row']}, {made_by}")
         output.line(f"  raw ({row['format']}): {row['raw']}")
         for reason in row["reasons"]:
             column = "" if reason["column"] is None else f" {reason['column']}"

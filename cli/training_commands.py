@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 import click
 
@@ -46,10 +45,11 @@ def media(lake: str, plan: str, manifest: str, machine: bool) -> None:
     with output.running() as run:
         result = Lake.open(lake).media(plan, manifest, run=run)
     seconds = time.monotonic() - started
-    output.line(
-        f"media   {count(result.read)} items = {count(result.admitted)} admitted + {count(result.quarantined)} quarantined"
-        f" + {count(result.skipped)} done before; {count(result.dead_letters)} dead letters   {size(result.bytes)}, {seconds:.1f} s"
+    items = (
+        f"{count(result.read)} items = {count(result.admitted)} admitted"
+        f" + {count(result.quarantined)} quarantined + {count(result.skipped)} done before"
     )
+    output.line(f"media   {items}; {count(result.dead_letters)} dead letters   {size(result.bytes)}, {seconds:.1f} s")
     output.result({"step": "media", "seconds": seconds} | plain(result))
 
 
@@ -125,4 +125,4 @@ def report(lake: str, out: str, pin: str | None, machine: bool) -> None:
     result = Lake.open(lake).report(out, pin=pin)
     seconds = time.monotonic() - started
     output.line(f"report  {result.path}   {size(result.bytes)}, {seconds:.1f} s")
-    output.result({"step": "report", "seconds": seconds, "at": datetime.now(UTC).isoformat()} | plain(result))
+    output.result({"step": "report", "seconds": seconds} | plain(result))

@@ -192,7 +192,11 @@ def _metrics(table: Table, pin: str | None) -> tuple[pl.DataFrame, pl.DataFrame]
     rows = table.scan().collect()
     chosen = rows if pin is None else rows.filter(pl.col("pin") == pin)
     newest = _newest_runs(table, chosen)
-    return chosen.join(newest, on=["label", "run_id"], how="semi"), daily_metrics(chosen)
+    shown = chosen.join(newest, on=["label", "run_id"], how="semi").filter(pl.col("slice") != "day")
+    days = chosen.filter(pl.col("slice") == "day").unique(
+        ["model", "label", "metric", "slice_value"], keep="last", maintain_order=True
+    )
+    return pl.concat([shown, days]), daily_metrics(chosen)
 
 
 def _newest_runs(table: Table, rows: pl.DataFrame) -> pl.DataFrame:

@@ -7,10 +7,11 @@ text is escaped here; callers pass plain strings. Lengths are SVG user units; a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from . import numbers
 from .numbers import count, percent
 
 Format = Callable[[float], str]
@@ -69,10 +70,27 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
     return [round(step * k, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def columns(points: Sequence[Point], *, title: str, form: Format, series: str, width: int = 340) -> str:
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """How an axis writes its ticks, and how a chart writes its values."""
+
+    tick: Format
+    value: Format
+
+
+PERCENT = Axis(numbers.whole_percent, numbers.percent)
+DECIMAL = Axis(numbers.plain, numbers.decimal)
+
+
+def width_of(figures: int) -> int:
+    """The width of a chart that shares its row with others, so that text is as large in each."""
+    return {1: 1040, 2: 506}.get(figures, 340)
+
+
+def columns(points: Sequence[Point], *, title: str, axis: Axis, series: str, width: int) -> str:
     """A bar for each point, from zero. `title` says what it is to those who cannot see it."""
     top = max((p.value for p in points if p.value is not None), default=0.0)
-    frame = _Frame(points, 0.0, top or 1.0, form, width)
+    frame = _Frame([p.label for p in points], 0.0, top or 1.0, axis, width)
     thick = max(1.5, min(frame.pitch * 0.72, 34.0))
     body = []
     for place, point in enumerate(points):
@@ -80,27 +98,31 @@ def columns(points: Sequence[Point], *, title: str, form: Format, series: str, w
             x, y = frame.x(place), frame.y(point.value)
             height = max(frame.bottom - y, 1.5 if point.value > 0 else 0.0)
             shape = f'<rect class="bar {series}" x="{x - thick / 2:.1f}" y="{frame.bottom - height:.1f}"'
-            body.append(f'{shape} width="{thick:.1f}" height="{height:.1f}" rx="1.5">{_note(point, form)}</rect>')
+            body.append(f'{shape} width="{thick:.1f}" height="{height:.1f}" rx="1.5">{_note(point, axis)}</rect>')
     return frame.svg(title, "".join(body))
 
 
-def dots(points: Sequence[Point], *, title: str, form: Format, series: str, width: int = 340) -> str:
-    """A dot with its interval for each point, joined by a thin line. The axis need not start at zero."""
-    values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
+def dots(lines: Mapping[str, Sequence[Point]], *, title: str, axis: Axis, width: int) -> str:
+    """Dots with intervals, joined by a thin line: by CSS class, points of the same places. Need not start at zero."""
+    labels = [point.label for point in next(iter(lines.values()))]
+    values = [v for points in lines.values() for p in points for v in (p.value, p.low, p.high) if v is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    pad = (high - low) * 0.15 or max(abs(high) * 0.1, 1e-3)
-    frame = _Frame(points, max(0.0, low - pad) if low >= 0 else low - pad, high + pad, form, width)
-    places = [(frame.x(i), frame.y(p.value)) for i, p in enumerate(points) if p.value is not None]
-    body = ['<polyline class="join {}" points="{}"/>'.format(series, " ".join(f"{x:.1f},{y:.1f}" for x, y in places))]
-    for place, point in enumerate(points):
-        if point.value is None:
-            continue
-        x = frame.x(place)
-        if point.low is not None and point.high is not None:
-            ends = f'y1="{frame.y(point.low):.1f}" y2="{frame.y(point.high):.1f}"'
-            body.append(f'<line class="whisker {series}" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
-        dot = f'<circle class="dot {series}" cx="{x:.1f}" cy="{frame.y(point.value):.1f}" r="3.2">'
-        body.append(f"{dot}{_note(point, form)}</circle>")
+    pad = (high - low) * 0.1 or max(abs(high) * 0.1, 1e-3)
+    frame = _Frame(labels, max(0.0, low - pad) if low >= 0 else low - pad, high + pad, axis, width)
+    body = []
+    for series, points in lines.items():
+        places = [(frame.x(i), frame.y(p.value)) for i, p in enumerate(points) if p.value is not None]
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        body.append(f'<polyline class="join {series}" points="{joined}"/>')
+        for place, point in enumerate(points):
+            if point.value is None:
+                continue
+            x = frame.x(place)
+            if point.low is not None and point.high is not None:
+                ends = f'y1="{frame.y(point.low):.1f}" y2="{frame.y(point.high):.1f}"'
+                body.append(f'<line class="whisker {series}" x1="{x:.1f}" x2="{x:.1f}" {ends}/>')
+            dot = f'<circle class="dot {series}" cx="{x:.1f}" cy="{frame.y(point.value):.1f}" r="3.2">'
+            body.append(f"{dot}{_note(point, axis)}</circle>")
     return frame.svg(title, "".join(body))
 
 
@@ -108,10 +130,10 @@ def intervals(
     rows: Sequence[Row],
     *,
     title: str,
-    axis: str,
+    caption: str,
     heads: Sequence[str],
     reference: float,
-    form: Format,
+    axis: Axis,
     limits: tuple[float, float],
 ) -> str:
     """Dots with intervals on a common horizontal axis, a row each, figures in columns at the right.
@@ -135,22 +157,22 @@ def intervals(
     body = []
     for tick in ticks(low, high, 7):
         line = f'<line class="rule" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{head}" y2="{bottom}"/>'
-        body.append(line + _text(x(tick), bottom + 16, form(tick), "tick", "middle"))
+        body.append(line + _text(x(tick), bottom + 16, axis.tick(tick), "tick", "middle"))
     body.append(f'<line class="reference" x1="{x(reference):.1f}" x2="{x(reference):.1f}" y1="{head}" y2="{bottom}"/>')
-    body.append(_text((left + right) / 2, bottom + 34, axis, "axis", "middle"))
+    body.append(_text((left + right) / 2, bottom + 34, caption, "axis", "middle"))
     body += [_text(width - column * (len(heads) - 1 - i), 15, name, "tick", "end") for i, name in enumerate(heads)]
     for row, top in zip(rows, tops, strict=False):
         middle = top + step[not row.marks] / 2
         if not row.marks:
             body.append(_text(0, middle + 7, row.label, "group"))
             continue
-        body.append(_text(left - 14, middle + 4, _short(row.label, left - 24), "label", "end"))
+        body.append(_text(12, middle + 4, _short(row.label, left - 24), "label"))
         spread = 6.0 if len(row.marks) > 1 else 0.0
         for place, mark in enumerate(row.marks):
-            body.append(_mark(mark, x, middle + spread * (place - (len(row.marks) - 1) / 2), form))
+            body.append(_mark(mark, x, middle + spread * (place - (len(row.marks) - 1) / 2), axis))
         for place, text in enumerate(row.aside):
             body.append(_text(width - column * (len(heads) - 1 - place), middle + 4, text, "figure", "end"))
-    return svg(width, bottom + 40, title, "".join(body))
+    return wide(svg(width, bottom + 40, title, "".join(body)))
 
 
 def grid(rows: Sequence[str], names: Sequence[str], cells: Sequence[Cell], *, title: str) -> str:
@@ -173,7 +195,7 @@ def grid(rows: Sequence[str], names: Sequence[str], cells: Sequence[Cell], *, ti
         body.append(f"{shape}>{note}</rect>" if note else f"{shape}/>")
         if cell.text and len(cell.text) * CHARACTER <= side:
             body.append(_text(x + side / 2, y + 12.5, cell.text, f"inside {cell.state}", "middle"))
-    return svg(width, top + len(rows) * high + 4, title, "".join(body))
+    return wide(svg(width, top + len(rows) * high + 4, title, "".join(body)))
 
 
 def shares(parts: Sequence[tuple[str, str, float]], *, title: str) -> str:
@@ -198,16 +220,24 @@ def svg(width: float, height: float, title: str, body: str) -> str:
     return f'<svg {view} role="img" aria-label="{escape(title, quote=True)}">{body}</svg>'
 
 
+def wide(chart: str) -> str:
+    """A chart that keeps its size on a narrow screen and scrolls there, so that its text stays legible."""
+    return f'<div class="scroll wide">{chart}</div>'
+
+
 class _Frame:
     """The axes of a column chart: places along x, a scale from `low` to `high` along y."""
 
-    def __init__(self, points: Sequence[Point], low: float, high: float, form: Format, width: int) -> None:
-        self.labels = [point.label for point in points]
-        self.marks = ticks(low, high, 3)
-        self.low, self.high, self.form, self.width = low, max(high, self.marks[-1]), form, width
-        self.left = 12 + CHARACTER * max(len(form(mark)) for mark in self.marks)
+    def __init__(self, labels: Sequence[str], low: float, high: float, axis: Axis, width: int) -> None:
+        self.labels, self.axis, self.width = labels, axis, width
+        marks = ticks(low, high, 3)
+        marks = ticks(low, high, 5) if len(marks) < 2 else marks
+        if len(marks) > 1 and marks[-1] < high:
+            marks.append(2 * marks[-1] - marks[-2])  # a rule above the highest, so that its size can be read
+        self.marks, self.low, self.high = marks, low, max(high, marks[-1])
+        self.left = 12 + CHARACTER * max(len(axis.tick(mark)) for mark in marks)
         self.top, self.bottom, self.height = 8.0, 122.0, 146.0
-        self.pitch = (width - self.left) / max(len(points), 1)
+        self.pitch = (width - self.left) / max(len(labels), 1)
 
     def x(self, place: int) -> float:
         return self.left + (place + 0.5) * self.pitch
@@ -220,26 +250,27 @@ class _Frame:
         for mark in self.marks:
             line = f'x1="{self.left:.1f}" x2="{self.width}" y1="{self.y(mark):.1f}" y2="{self.y(mark):.1f}"'
             axes.append(f'<line class="rule" {line}/>')
-            axes.append(_text(self.left - 7, self.y(mark) + 4, self.form(mark), "tick", "end"))
+            axes.append(_text(self.left - 7, self.y(mark) + 4, self.axis.tick(mark), "tick", "end"))
         for place in _sparse(self.labels, self.pitch):
             axes.append(_text(self.x(place), self.bottom + 17, self.labels[place], "tick", "middle"))
-        return svg(self.width, self.height, title, "".join(axes) + body)
+        chart = svg(self.width, self.height, title, "".join(axes) + body)
+        return chart if self.width < 600 else wide(chart)
 
 
-def _mark(mark: Mark, x: Callable[[float], float], y: float, form: Format) -> str:
+def _mark(mark: Mark, x: Callable[[float], float], y: float, axis: Axis) -> str:
     if mark.value is None:
         return ""
-    whisker, note = "", form(mark.value)
+    whisker, note = "", axis.value(mark.value)
     if mark.low is not None and mark.high is not None:
         ends = f'x1="{x(mark.low):.1f}" x2="{x(mark.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"'
         whisker = f'<line class="whisker {mark.series}" {ends}/>'
-        note += f" ({form(mark.low)} to {form(mark.high)})"
+        note += f" ({axis.value(mark.low)} to {axis.value(mark.high)})"
     dot = f'<circle class="dot {mark.series}" cx="{x(mark.value):.1f}" cy="{y:.1f}" r="4">'
     return f"{whisker}{dot}<title>{escape(note)}</title></circle>"
 
 
-def _note(point: Point, form: Format) -> str:
-    value = "" if point.value is None else form(point.value)
+def _note(point: Point, axis: Axis) -> str:
+    value = "" if point.value is None else axis.value(point.value)
     return f"<title>{escape(point.note or f'{point.label}: {value}')}</title>"
 
 

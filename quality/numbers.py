@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DASH = "\N{EN DASH}"
 
 
@@ -29,6 +32,16 @@ def percent(share: float) -> str:
     return f"{scaled:.1f} %" if abs(scaled) >= 1 else f"{scaled:.2g} %"
 
 
+def whole_percent(share: float) -> str:
+    """20 %, 0.25 %: the ends of an axis, which are round already."""
+    return f"{share * 100:.4g} %"
+
+
+def plain(value: float) -> str:
+    """0.65: the ends of an axis, which are round already."""
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
 def decimal(value: float | None) -> str:
     """0.733; a dash where there is none."""
     return DASH if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
@@ -50,3 +63,8 @@ def size(size_bytes: int) -> str:
         if size_bytes >= scale:
             return f"{size_bytes / scale:.1f} {unit}"
     return f"{size_bytes} B"
+
+
+def day(value: date) -> str:
+    """May 2; in no locale but this."""
+    return f"{MONTHS[value.month - 1]} {value.day}"

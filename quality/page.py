@@ -46,12 +46,12 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
     )
 
 
-def tiles(items: Sequence[tuple[str, str, str]]) -> str:
-    """Big figures: (name, figure, a line below)."""
+def tiles(items: Sequence[tuple[str, str, str, str]]) -> str:
+    """Big figures: (CSS class of the series or "", name, figure, a line below)."""
     cells = "".join(
-        f'<div class="tile"><span class="name">{escape(name)}</span><span class="value">{escape(value)}</span>'
-        f'<span class="below">{escape(below)}</span></div>'
-        for name, value, below in items
+        f'<div class="tile"><span class="name">{_swatch(series)}{escape(name)}</span>'
+        f'<span class="value">{escape(value)}</span><span class="below">{escape(below)}</span></div>'
+        for series, name, value, below in items
     )
     return f'<div class="tiles">{cells}</div>'
 
@@ -85,12 +85,13 @@ def columns_of(figures: Sequence[str]) -> str:
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
     """(CSS class, name) of each series."""
-    return '<p class="legend">' + "".join(f'<span><i class="{c}"></i>{escape(n)}</span>' for c, n in entries) + "</p>"
+    return '<p class="legend">' + "".join(f"<span>{_swatch(c)}{escape(n)}</span>" for c, n in entries) + "</p>"
 
 
 def say(text: str, kind: str = "say") -> str:
-    """A paragraph: "say", "good", "bad" or "caption"."""
-    return f'<p class="{kind}">{escape(text)}</p>'
+    """A paragraph: "say", "good", "bad" or "caption". What stands between backticks is set as code."""
+    parts = [f"<code>{escape(part)}</code>" if i % 2 else escape(part) for i, part in enumerate(text.split("`"))]
+    return f'<p class="{kind}">{"".join(parts)}</p>'
 
 
 def heading(text: str) -> str:
@@ -100,6 +101,10 @@ def heading(text: str) -> str:
 def empty(what: str, command: str) -> str:
     """What a section without rows says: what is missing and what fills it."""
     return f'<div class="empty"><p>{escape(what)}</p><code>{escape(command)}</code></div>'
+
+
+def _swatch(series: str) -> str:
+    return f'<i class="{series}"></i>' if series else ""
 
 
 STYLE = """
@@ -128,9 +133,10 @@ section{margin-top:22px;padding:26px 30px 28px;background:var(--card);border:1px
 scroll-margin-top:16px}
 h2{margin:0;font-size:20px;letter-spacing:-.01em}.lead{margin:2px 0 18px;color:var(--soft)}
 h3{margin:26px 0 8px;font-size:14px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;background:var(--line);
+section>:last-child{margin-bottom:0}section>.wide+figure,section>p+figure{margin-top:26px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;
 border:1px solid var(--line);border-radius:10px;overflow:hidden}
-.tile{display:flex;flex-direction:column;padding:14px 18px;background:var(--card)}
+.tile{box-shadow:0 0 0 1px var(--line);display:flex;flex-direction:column;padding:14px 18px;background:var(--card)}
 .name{color:var(--soft);font-size:13px}.value{font-size:27px;font-weight:620;letter-spacing:-.02em;line-height:1.3;
 font-variant-numeric:tabular-nums;white-space:nowrap}.below{color:var(--soft);font-size:12.5px}
 .law{margin-top:22px}
@@ -158,22 +164,27 @@ svg .inside{font-size:10.5px;pointer-events:none}
 svg .inside.pass{fill:var(--on-pass)}svg .inside.warn{fill:var(--on-warn)}
 svg .inside.quarantine{fill:var(--on-quarantine)}svg .inside.stop{fill:var(--on-stop)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;margin:12px 0;color:var(--soft);font-size:13px}
-.legend i{display:inline-block;width:11px;height:11px;margin-right:7px;border-radius:3px;vertical-align:-1px}
+.legend i,.name i{display:inline-block;width:11px;height:11px;margin-right:7px;border-radius:3px;vertical-align:-1px}
 .caption{margin:6px 0 0;color:var(--soft);font-size:12.5px}.say{margin:14px 0}
 .good,.bad{margin:14px 0;padding:9px 14px;border-radius:8px;font-weight:550}
 .good{background:var(--good-bg);color:var(--good)}.bad{background:var(--bad-bg);color:var(--bad)}
 .scroll{overflow-x:auto}table{width:100%;border-collapse:collapse;font-size:13.5px}
 th{padding:7px 12px;border-bottom:1px solid var(--line);color:var(--soft);font-size:12px;font-weight:600;
 text-align:left;white-space:nowrap}
-td{padding:7px 12px;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:anywhere}
+td{padding:7px 12px;border-bottom:1px solid var(--rule);vertical-align:baseline;overflow-wrap:break-word}
+td.code{overflow-wrap:anywhere}td:first-child{white-space:nowrap}
 th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
 tr:last-child td{border-bottom:0}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.code,code{font:12.5px ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .empty{padding:18px 20px;border:1.5px dashed var(--line);border-radius:10px;color:var(--soft)}.empty p{margin:0 0 8px}
 .empty code{display:inline-block;padding:4px 10px;border-radius:6px;background:var(--paper);color:var(--ink)}
+@media screen and (max-width:900px){.wide svg{width:860px}td{min-width:90px}}
 @media (max-width:640px){header,nav,main{padding-left:14px;padding-right:14px}section{padding:20px 16px}}
-@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:11pt}nav{display:none}
+@page{size:A4 landscape;margin:12mm}
+@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444}body{font-size:10.5pt}nav{display:none}
+header,main{padding:0}.tiles{grid-template-columns:repeat(6,1fr)}
+.scroll{overflow:visible}.wide svg{max-height:165mm}td{padding-top:4px;padding-bottom:4px}
 header{padding-top:0}section{border:0;padding:0;margin-top:26px}h2,h3,figcaption{break-after:avoid}
-figure,.tiles,tr,.empty{break-inside:avoid}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
+figure,.tiles,.wide,tr,.empty{break-inside:avoid}h2,h3,.lead,.legend{break-after:avoid}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """

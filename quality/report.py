@@ -63,7 +63,7 @@ def render(data: ReportData) -> str:
         labels_section(data.labels),
         lengths_section(data.history),
         metrics_section(data.metrics),
-        correlation_section(data.correlation, data.days),
+        correlation_section(data.correlation, data.days, data.metrics),
         _versions(data),
     ]
     return page.page(data.lake, facts, sections)
@@ -81,22 +81,21 @@ def _summary(data: ReportData, ingested: pl.DataFrame) -> page.Section:
     )
 
     def share(part: int) -> str:
-        return f"{numbers.percent(part / read)} of those read" if read else "of none"
+        return f"{numbers.percent(part / read)} of all" if read else "of none"
 
     figures = [
-        ("Events read", numbers.count(read), f"in {numbers.several(written.height, 'batch', 'batches')}"),
-        ("Admitted", numbers.count(admitted), share(admitted)),
-        ("Quarantined", numbers.count(quarantined), share(quarantined)),
-        ("Duplicates", numbers.count(duplicates), share(duplicates)),
-        ("Late", numbers.count(late), "known a day or more later"),
+        ("", "Events read", numbers.count(read), f"in {numbers.several(written.height, 'batch', 'batches')}"),
+        ("admitted", "Admitted", numbers.count(admitted), share(admitted)),
+        ("quarantined", "Quarantined", numbers.count(quarantined), share(quarantined)),
+        ("duplicates", "Duplicates", numbers.count(duplicates), share(duplicates)),
+        ("", "Late", numbers.count(late), "by a day or more"),
     ]
     if data.history.height:
         recipes = ", ".join(sorted(data.history["recipe"].unique()))
-        figures.append(("Samples", numbers.count(int(data.history["samples"].sum())), f"of {recipes}"))
+        figures.append(("", "Samples", numbers.count(int(data.history["samples"].sum())), f"of {recipes}"))
     parts = [("admitted", admitted), ("quarantined", quarantined), ("duplicates", duplicates)]
     bar = charts.shares([(name, name, size) for name, size in parts], title="Where the events that were read went")
-    keys = page.legend([(name, name) for name, _ in parts])
-    body = f"{page.tiles(figures)}{page.law(bar)}{keys}{_law(read, parts, written)}"
+    body = f"{page.tiles(figures)}{page.law(bar)}{_law(read, parts, written)}"
     if stopped.height:
         many = numbers.several(stopped.height, "batch was", "batches were")
         events = numbers.count(int(stopped["evaluated"].sum()))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any
 
 import polars as pl
 
 from . import charts, numbers, page
-from .charts import Mark, Row
+from .charts import Mark, Point, Row
 from .correlation import MEASURES, MIN_DAYS
 
 VALUES_MAX = 8  # values of a slice shown, those with most samples
@@ -22,32 +23,23 @@ def metrics_section(metrics: pl.DataFrame) -> page.Section:
     if auc.is_empty():
         body = page.empty("No model was evaluated yet.", "reclake demo, or pipelines.train on a feed of your shards")
         return page.Section("model", title, lead, body)
-    body = ""
-    for (label,), of_label in auc.sort("label", maintain_order=True).group_by("label", maintain_order=True):
-        models = ordered_models(metrics.filter(pl.col("label") == label))
-        body += page.heading(f"AUC for {label}")
-        body += _verdict(metrics.filter(pl.col("label") == label), models)
+    parts = []
+    for label in auc["label"].unique().sort():
+        of_label = metrics.filter(pl.col("label") == label)
+        models = ordered_models(of_label)
         series = _series(models)
-        body += page.legend([(series[model], model) for model in models])
-        rows = _slice_rows(of_label, models, series)
-        body += charts.intervals(
-            rows,
-            title=f"AUC for {label} by slice",
-            axis="AUC: chance that a positive scores above a negative (0.5: by luck)",
-            heads=[*models, "samples"],
-            reference=0.5,
-            form=numbers.decimal,
-            limits=(0.0, 1.0),
-        )
-        body += _undefined(of_label)
+        parts.append(page.heading(f"AUC for {label}") + _verdict(of_label, models))
+        parts.append(page.legend([(series[model], model) for model in models]))
+        parts.append(_by_slice(of_label.filter(pl.col("metric") == "auc"), label, models, series))
+        parts.append(_by_day(of_label.filter(pl.col("metric") == "auc", pl.col("slice") == "day"), label, series))
     note = (
         "Intervals are 95 %, DeLong's, with users as clusters: samples of one user resemble each other. "
         "History length is that of the window the model was given."
     )
-    return page.Section("model", title, lead, body + page.say(note, "caption"))
+    return page.Section("model", title, lead, "".join(parts) + page.say(note, "caption"))
 
 
-def correlation_section(correlation: pl.DataFrame, days: pl.DataFrame) -> page.Section:
+def correlation_section(correlation: pl.DataFrame, days: pl.DataFrame, metrics: pl.DataFrame) -> page.Section:
     """Rank correlation of each quality measure with the metric by day, and the days themselves."""
     title, lead = "Data and model", "Does the quality of a day's data move the metric of that day?"
     shown = correlation.filter(pl.col("metric") == "auc")
@@ -61,17 +53,17 @@ def correlation_section(correlation: pl.DataFrame, days: pl.DataFrame) -> page.S
     count = int(shown["days"].max())  # type: ignore[arg-type]
     body = _honest(count)
     if known.height:
-        models = known["model"].unique(maintain_order=True).to_list()
-        series = _series(ordered_models(correlation))
+        models = ordered_models(pl.concat([metrics, known], how="diagonal_relaxed"))
+        series = _series(models)
         body += page.legend([(series[model], model) for model in models])
         for (label,), of_label in shown.group_by("label", maintain_order=True):
             body += charts.intervals(
                 _correlation_rows(of_label, models, series),
                 title=f"Rank correlation with AUC for {label}",
-                axis=f"Spearman's rho with AUC of the day for {label}, 95 % interval",
+                caption=f"Spearman's rho with AUC of the day for {label}, 95 % interval",
                 heads=[*(f"p, {model}" for model in models), "days"],
                 reference=0.0,
-                form=numbers.decimal,
+                axis=charts.DECIMAL,
                 limits=(-1.0, 1.0),
             )
     notes = (
@@ -81,15 +73,16 @@ def correlation_section(correlation: pl.DataFrame, days: pl.DataFrame) -> page.S
         .to_list()
     )
     body += page.say("Without a figure: " + "; ".join(notes) + ".", "caption") if notes else ""
-    body += page.heading("The days it rests on") + _days_table(days)
+    body += page.heading("The days it rests on") + _days_table(
+        days, ordered_models(pl.concat([metrics, days], how="diagonal_relaxed"))
+    )
     return page.Section("correlation", title, lead, body)
 
 
 def ordered_models(metrics: pl.DataFrame) -> list[str]:
-    """Models first, the baseline (which gains over nobody) last."""
+    """Models by name, those that gain over nobody (the baselines) last."""
     gains = set(metrics.filter(pl.col("metric") == "auc_gain")["model"])
-    names = metrics["model"].unique(maintain_order=True).to_list()
-    return sorted(names, key=lambda name: (name not in gains and name == "popularity", name not in gains, name))
+    return sorted(metrics["model"].unique(), key=lambda name: (name not in gains, name))
 
 
 def _series(models: list[str]) -> dict[str, str]:
@@ -112,14 +105,48 @@ def _verdict(metrics: pl.DataFrame, models: list[str]) -> str:
     return text
 
 
+def _by_slice(auc: pl.DataFrame, label: str, models: list[str], series: dict[str, str]) -> str:
+    chart = charts.intervals(
+        _slice_rows(auc, models, series),
+        title=f"AUC for {label} by slice",
+        caption="AUC: the chance that a positive scores above a negative (0.5: luck)",
+        heads=[*models, "samples"],
+        reference=0.5,
+        axis=charts.DECIMAL,
+        limits=(0.0, 1.0),
+    )
+    return chart + _undefined(auc)
+
+
+def _by_day(auc: pl.DataFrame, label: str, series: dict[str, str]) -> str:
+    """A line over days, where there is more than one."""
+    days = auc["slice_value"].unique().sort().tail(DAYS_MAX).to_list()
+    if len(days) < 2:
+        return ""
+    lines = {}
+    for model, kind in series.items():
+        found = {r["slice_value"]: r for r in auc.filter(pl.col("model") == model).iter_rows(named=True)}
+        lines[kind] = [_day_point(day, model, found.get(day)) for day in days]
+    title = f"AUC for {label} by day"
+    return page.figure(title, "", charts.dots(lines, title=title, axis=charts.DECIMAL, width=charts.width_of(1)))
+
+
+def _day_point(day: str, model: str, found: dict[str, Any] | None) -> Point:
+    name = numbers.day(date.fromisoformat(day))
+    if found is None or found["value"] is None:
+        return Point(name, None)
+    figures = f"{numbers.decimal(found['value'])} ({numbers.decimal(found['low'])} to {numbers.decimal(found['high'])})"
+    return Point(name, found["value"], found["low"], found["high"], f"{model}, {day}: {figures}")
+
+
 def _slice_rows(auc: pl.DataFrame, models: list[str], series: dict[str, str]) -> list[Row]:
     rows: list[Row] = []
     names = auc["slice"].unique(maintain_order=True).to_list()
-    for name in sorted(names, key=lambda n: {"all": 0, "history_length": 1, "day": 3}.get(n, 2)):
+    for name in sorted(set(names) - {"day"}, key=lambda n: ({"all": 0, "history_length": 1}.get(n, 2), n)):
         of_slice = auc.filter(pl.col("slice") == name)
         values = of_slice.group_by("slice_value").agg(pl.col("samples").max(), pl.col("value").is_not_null().any())
         values = values.filter("value").sort("samples", "slice_value", descending=[True, False])
-        kept = values.sort("slice_value").tail(DAYS_MAX) if name == "day" else values.head(VALUES_MAX)
+        kept = values.head(VALUES_MAX)
         if kept.is_empty():
             continue
         if name != "all":
@@ -158,9 +185,9 @@ def _undefined(auc: pl.DataFrame) -> str:
     hidden = sum(max(0, n - VALUES_MAX) for name, n in rare.iter_rows() if name != "day")
     notes = []
     if empty:
-        notes.append(f"{empty} slice values hold one class only and have no AUC")
+        notes.append(f"{numbers.several(empty, 'slice value has', 'slice values have')} one class only, thus no AUC")
     if hidden:
-        notes.append(f"{hidden} slice values with fewer samples are not shown")
+        notes.append(f"{numbers.several(hidden, 'value', 'values')} with fewer samples not shown")
     return page.say("; ".join(notes) + ".", "caption") if notes else ""
 
 
@@ -190,19 +217,17 @@ def _correlation_rows(of_label: pl.DataFrame, models: list[str], series: dict[st
     return rows
 
 
-def _days_table(days: pl.DataFrame) -> str:
+def _days_table(days: pl.DataFrame, models: list[str]) -> str:
     if days.is_empty():
         return page.say("None.", "caption")
-    heads = [page.Column("Day"), page.Column("Model"), page.Column("Label")]
-    heads += [
-        page.Column(name, "number")
-        for name in ("Events read", "Quarantined", "Duplicates", "Late", "Failed checks", "AUC")
-    ]
-    newest = days.sort("day", "label", "model").tail(DAYS_MAX)
+    heads = [page.Column("Day"), page.Column("Label")]
+    heads += [page.Column(n, "number") for n in ("Events read", "Quarantined", "Duplicates", "Late", "Failed checks")]
+    heads += [page.Column(f"AUC, {model}", "number") for model in models]
+    wide = days.pivot("model", index=["day", "label", "rows", *MEASURES], values="value").sort("day", "label")
     rows = [
-        [str(d["day"]), d["model"], d["label"], numbers.count(d["rows"])]
+        [str(d["day"]), d["label"], numbers.count(d["rows"])]
         + [numbers.percent(d[name]) for name in ("quarantined_share", "duplicate_share", "late_share")]
-        + [numbers.count(d["failed_checks"]), numbers.decimal(d["value"])]
-        for d in newest.iter_rows(named=True)
+        + [numbers.count(d["failed_checks"]), *(numbers.decimal(d.get(model)) for model in models)]
+        for d in wide.tail(DAYS_MAX).iter_rows(named=True)
     ]
     return page.table(heads, rows)

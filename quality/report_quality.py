@@ -31,9 +31,9 @@ def history_section(ingested: pl.DataFrame, verdicts: pl.DataFrame) -> page.Sect
     sums = batch.agg(pl.col("evaluated", "unexpected", "duplicates", "late").sum()).sort("period")
     figures = []
     for column, series, name in (
-        ("unexpected", "quarantined", "Quarantined"),
-        ("duplicates", "duplicates", "Duplicates"),
-        ("late", "late", "Late by a day or more"),
+        ("unexpected", "quarantined", "Quarantined share"),
+        ("duplicates", "duplicates", "Duplicate share"),
+        ("late", "late", "Late share"),
     ):
         points = [
             Point(
@@ -43,11 +43,12 @@ def history_section(ingested: pl.DataFrame, verdicts: pl.DataFrame) -> page.Sect
             )
             for label, part, read in zip(names, sums[column].fill_null(0), sums["evaluated"], strict=True)
         ]
-        chart = charts.columns(points, title=f"{name} by {unit}", form=numbers.percent, series=series)
-        figures.append(page.figure(f"{name}, share of events read", "", chart))
+        chart = charts.columns(points, title=f"{name} by {unit}", axis=charts.PERCENT, series=series, width=340)
+        figures.append(page.figure(name, "", chart))
     body = page.columns_of(figures) + page.heading(f"Checks by {unit}") + _checks(placed, names)
     body += page.legend(STATE_NAMES)
     about = "Days are those most events of a batch happened on, UTC. " if unit == "day" else ""
+    about += "Shares are of the events read; late means known a day or more after it happened. "
     body += page.say(f"{about}A figure in a cell counts the events that failed.", "caption")
     derived = verdicts.filter(pl.col("table") != "events")
     if derived.height:

@@ -16,20 +16,22 @@ def labels_section(labels: pl.DataFrame) -> page.Section:
     if labels.is_empty():
         body = page.empty("No samples yet.", "reclake samples LAKE RECIPE --day DAY")
         return page.Section("labels", title, lead, body)
-    figures = []
+    figures: list[str] = []
+    width = charts.width_of(labels.select("recipe", "label").n_unique())
     for (recipe, label), rows in labels.sort("recipe", "label", "day").group_by("recipe", "label", maintain_order=True):
         points = []
         for row in rows.tail(DAYS_MAX).iter_rows(named=True):
             rate = wilson(row["positives"], row["mature"])
             note = f"{row['day']}: {numbers.count(row['positives'])} of {numbers.count(row['mature'])} mature samples"
-            points.append(Point(f"{row['day']:%b} {row['day'].day}", rate.value, rate.low, rate.high, note))
+            points.append(Point(numbers.day(row["day"]), rate.value, rate.low, rate.high, note))
         samples, mature, positives = (int(rows[name].sum()) for name in ("samples", "mature", "positives"))
         rate_text = numbers.percent(positives / mature) if mature else "unknown"
         caption = (
             f"{numbers.count(positives)} of {numbers.count(mature)} mature samples: {rate_text}. "
             f"{numbers.percent(mature / samples) if samples else '0 %'} of {numbers.count(samples)} samples are mature."
         )
-        chart = charts.dots(points, title=f"Rate of {label} by day", form=numbers.percent, series="model")
+        title_text = f"Rate of {label} by day"
+        chart = charts.dots({"model": points}, title=title_text, axis=charts.PERCENT, width=width)
         figures.append(page.figure(f"{recipe}: {label}, rate by day", caption, chart))
     note = (
         "Bars are 95 % Wilson intervals. A sample is mature once no outcome can reach its label any more; "
@@ -60,9 +62,9 @@ def lengths_section(history: pl.DataFrame) -> page.Section:
         without = f"{numbers.percent(none / total)} of {numbers.count(total)} samples have no history"
         caption = f"{without}; the median lies in {median} events."
         chart = charts.columns(
-            points, title=f"History length of {recipe}", form=numbers.percent, series="model", width=1040
+            points, title=f"History length of {recipe}", axis=charts.PERCENT, series="model", width=1040
         )
         figures.append(
-            page.figure(f"{recipe}: share of samples by `seen`, events known before the request", caption, chart)
+            page.figure(f"{recipe}: share of samples by seen, the events known before the request", caption, chart)
         )
     return page.Section("history", title, lead, "".join(figures))

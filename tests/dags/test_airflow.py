@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from reclake.dags.tasks import DAGS
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]

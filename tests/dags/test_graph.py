@@ -1,6 +1,7 @@
 """The task graph: what makes a DAG, in which order, and the names of its runs."""
 
 import pytest
+
 from reclake.dags.graph import Context, Counts, Dag, Task
 from reclake.schemas.errors import TaskError
 from reclake.schemas.times import to_us

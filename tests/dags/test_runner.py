@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from reclake.dags.graph import Context, Counts, Dag, Task
 from reclake.dags.runner import Books, DagRun, TaskRun, run_dag, run_task
 from reclake.dags.settings import Settings

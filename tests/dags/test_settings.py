@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from reclake.dags.settings import load
 from reclake.schemas.errors import TaskError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from reclake import Lake
 from reclake.dags import runner, settings
 from reclake.dags.runner import DagRun

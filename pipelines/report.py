@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..quality.correlation import correlate_days, daily_metrics, daily_quality
 from ..quality.report import ReportData, render
 from ..schemas import shapes
-from ..schemas.errors import PinError
+from ..schemas.errors import PinError, StorageError
 from ..storage.catalog import Catalog
 from ..storage.faults import translated
 from ..storage.pins import Pin
@@ -20,7 +20,6 @@ from ..storage.table import Table
 from .correlate import SEED
 
 EXAMPLES = 3  # of what a check got
-LONGEST_BIN = 40  # bins double: 2**40 events is nobody's history
 
 _LABELS = pl.Schema(
     {
@@ -68,14 +67,23 @@ def build_report(catalog: Catalog, *, out: Path, pin: str | None = None, generat
         PinError: the pin is unknown, or a version it names is gone.
         StorageError: `out` cannot be written.
     """
-    data = gather(catalog, pin=pin, generated_at_us=generated_at_us)
-    html = render(data).encode()
+    _check_place(out)
+    html = render(gather(catalog, pin=pin, generated_at_us=generated_at_us)).encode()
     beside = out.with_name(f".{out.name}.part")
     with translated(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(html)
         os.replace(beside, out)
     return ReportResult(out, len(html))
+
+
+def _check_place(out: Path) -> None:
+    """Before the work, not after it."""
+    if out.is_dir():
+        raise StorageError("the report needs a file name", where=out, expected=out / "report.html", got="a folder")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise StorageError("the report's folder cannot be made", where=out, expected="a folder", got=f"{above}, a file")
 
 
 def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> ReportData:
@@ -174,12 +182,11 @@ def _label_rates(rows: pl.LazyFrame, recipe: str, labels: list[str]) -> pl.DataF
 
 
 def _length_bins(rows: pl.LazyFrame, recipe: str) -> pl.DataFrame:
-    """Samples by `seen` in bins 0, 1, 2-3, 4-7 …: bin k >= 1 holds 2**(k-1) to 2**k - 1."""
-    edges = pl.Series([2**k for k in range(LONGEST_BIN)])
-    place = edges.search_sorted(rows.select("seen").collect()["seen"], side="right")
-    counts = place.cast(pl.Int64).value_counts(name="samples").sort("seen")
-    low = pl.when(pl.col("seen") == 0).then(0).otherwise(pl.lit(2).pow(pl.col("seen") - 1))
-    high = pl.lit(2).pow(pl.col("seen")) - 1
+    """Samples by `seen` in bins that double: bin 0 is 0, bin k the numbers of k binary digits: 1, 2-3, 4-7 …"""
+    digits = (64 - pl.col("seen").bitwise_leading_zeros().cast(pl.Int64)).alias("digits")
+    counts = rows.group_by(digits).agg(pl.len().alias("samples")).sort("digits").collect()
+    low = pl.when(pl.col("digits") == 0).then(0).otherwise(pl.lit(2).pow(pl.col("digits") - 1))
+    high = pl.lit(2).pow(pl.col("digits")) - 1
     binned = counts.with_columns(low.alias("low"), high.alias("high"), pl.lit(recipe).alias("recipe"))
     return binned.select(list(_HISTORY)).cast(_HISTORY)
 

@@ -14,6 +14,8 @@ from .contract import read_json
 from .errors import RecipeError
 from .times import TimeError, duration_us
 
+DEFAULT_LATENESS = "1d"  # outcomes that the lake learns of later than this do not count
+
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -160,7 +162,7 @@ def _label(name: str, raw: Any, where: str) -> Label:
     if unknown:
         raise RecipeError("unknown entry", where=at, expected="event_type, window, lateness", got=", ".join(unknown))
     try:
-        return Label(name, raw["event_type"], duration_us(raw.get("window", "1h")), duration_us(raw.get("lateness", 0)))
+        return Label(name, raw["event_type"], duration_us(raw.get("window", "1h")), duration_us(raw.get("lateness", DEFAULT_LATENESS)))
     except TimeError as error:
         raise RecipeError(error.what, where=at, expected=error.expected, got=error.got) from None
 

@@ -1,0 +1,158 @@
+"""Sealing: ordinals, eras, the directory, watermarks, engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import reclake
+from reclake.pipelines.ordinals import directory_of, give_ordinals
+from reclake.pipelines.run import Run
+from reclake.schemas.errors import EngineError, SealError
+from reclake.schemas.times import US_PER_DAY, to_us
+from reclake.storage import followed
+
+START = to_us("2024-03-01")
+NOW = Run(id="test", now_us=lambda: START + 10 * US_PER_DAY)
+NONE = pl.DataFrame(schema={"user_id": pl.Int64, "next_ordinal": pl.Int64})
+
+
+def events(*rows: tuple[str, int, int]) -> pl.DataFrame:
+    ids, users, known = zip(*rows, strict=True)
+    return pl.DataFrame({"event_id": ids, "user_id": users, "known_at": known, "bucket": [0] * len(ids)}).with_columns(
+        pl.col("known_at").cast(pl.Datetime("us", "UTC")), pl.col("bucket").cast(pl.Int32)
+    )
+
+
+def test_ordinals_follow_known_at_and_ties_follow_event_id() -> None:
+    ordered = give_ordinals(events(("c", 1, 5), ("b", 1, 5), ("a", 1, 9), ("z", 2, 1)), NONE, "e")
+    assert ordered.select("event_id", "ordinal").rows() == [("b", 0), ("c", 1), ("a", 2), ("z", 0)]
+
+
+def test_ordinals_go_on_where_the_timeline_ended() -> None:
+    first = pl.DataFrame({"user_id": [1], "next_ordinal": [7]})
+    ordered = give_ordinals(events(("a", 1, 5), ("b", 2, 5)), first, "e")
+    assert ordered["ordinal"].to_list() == [7, 0]
+    assert directory_of(ordered).select("user_id", "first_ordinal", "count").rows() == [(1, 7, 1), (2, 0, 1)]
+
+
+def lake_of(folder: Path, rows: int = 600, days: int = 3) -> reclake.Lake:
+    rng = np.random.Generator(np.random.PCG64(3))
+    lake = reclake.Lake.create(folder / "lake", buckets=4)
+    time = START + rng.integers(0, days * US_PER_DAY, rows)
+    frame = pl.DataFrame(
+        {
+            "event_id": [f"e{n}" for n in range(rows)],
+            "user_id": rng.integers(0, 40, rows),
+            "item_id": rng.integers(0, 9, rows),
+            "event_type": rng.choice(["exposure", "click"], rows),
+            "event_time": time,
+            "available_at": time,
+        }
+    )
+    frame.write_parquet(folder / "events.parquet")
+    lake.ingest("events", folder / "events.parquet", run=NOW)
+    return lake
+
+
+def timelines(lake: reclake.Lake) -> pl.DataFrame:
+    return lake.catalog.table("timelines").scan().sort("user_id", "ordinal").collect()
+
+
+def test_sealing_day_by_day_gives_what_sealing_at_once_gives(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    once, daily = lake_of(tmp_path / "a"), lake_of(tmp_path / "b")
+    assert len(once.seal(run=NOW).eras) == 3
+    for day in ("2024-03-02", "2024-03-03", "2024-03-04"):
+        assert len(daily.seal(through=day, run=NOW).eras) == 1
+    assert timelines(once).equals(timelines(daily))
+    assert once.seal(run=NOW).eras == ()
+
+
+def test_half_a_day_is_an_era_too(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    made = lake.seal(through="2024-03-01T12:00:00Z", run=NOW)
+    assert made.eras == ("20240301T000000-20240301T120000",)
+    lake.seal(run=NOW)
+    assert (timelines(lake).group_by("user_id").agg(pl.col("ordinal").max() + 1 - pl.len())["ordinal"] == 0).all()
+
+
+def test_a_timeline_is_read_back_to_the_last_events_asked_for(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    lake.seal(through="2024-03-03", run=NOW)
+    whole = lake.timeline(7).to_pylist()
+    for last in (0, 1, 3, len(whole), len(whole) + 5):
+        assert lake.timeline(7, last=last).to_pylist() == (whole[-last:] if last else [])
+    before = whole[len(whole) // 2]["known_at"]
+    expected = [event for event in whole if event["known_at"] < before]
+    assert lake.timeline(7, before=before).to_pylist() == expected
+    assert lake.timeline(7, before=before, last=2).to_pylist() == expected[-2:]
+    assert lake.timeline(999_999).num_rows == 0
+
+
+def test_sealing_waits_for_the_watermark_of_a_followed_source(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    behind = followed.Followed("folder-x", "events", START + US_PER_DAY)
+    followed.write(lake.catalog.sources_folder, behind)
+    with pytest.raises(SealError, match="has not got so far"):
+        lake.seal(through="2024-03-03", run=NOW)
+    assert lake.catalog.sealed_through_us is None
+    assert lake.seal(through="2024-03-02", run=NOW).rows > 0
+    forced = lake.seal(through="2024-03-03", ignore_watermarks=True, run=NOW)
+    assert forced.watermarks_ignored == ("folder-x",)
+
+
+def test_an_empty_lake_and_an_unknown_engine_are_refused(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake")
+    with pytest.raises(SealError, match="no events"):
+        lake.seal()
+    with pytest.raises(EngineError, match="unknown engine"):
+        lake.seal(engine="flink")
+
+
+@pytest.mark.spark
+@pytest.mark.timeout(600)
+def test_spark_seals_the_same_rows_as_the_local_engine(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    local, spark = lake_of(tmp_path / "a", days=2), lake_of(tmp_path / "b", days=2)
+    local.seal(through="2024-03-02", run=NOW)
+    local.seal(run=NOW)
+    spark.seal(through="2024-03-02", engine="spark", run=NOW)
+    spark.seal(engine="spark", run=NOW)
+    assert timelines(spark).equals(timelines(local))
+    directory = [lake.catalog.table("directory").scan().sort("era", "user_id").collect() for lake in (local, spark)]
+    assert directory[0].equals(directory[1])
+    assert json.dumps([local.catalog.sealed_through_us]) == json.dumps([spark.catalog.sealed_through_us])
+
+
+@pytest.mark.spark
+def test_the_bucket_is_sparks_own_xxhash64() -> None:
+    from pyspark.sql import functions as f
+
+    from reclake.pipelines.engines.spark import session
+    from reclake.schemas.buckets import bucket_of, xxhash64
+
+    ids = [0, 1, 42, -1, 2**62, -(2**62), 123_456_789]
+    with session() as spark:
+        frame = spark.createDataFrame([(i,) for i in ids], "id long")
+        rows = frame.select(f.xxhash64("id"), f.expr("pmod(xxhash64(id), 16)")).collect()
+    assert [row[0] for row in rows] == xxhash64(ids).tolist()
+    assert [row[1] for row in rows] == bucket_of(ids, 16).tolist()
+
+
+def test_buckets_are_what_they_have_always_been() -> None:
+    from reclake.schemas.buckets import bucket_of, xxhash64
+
+    assert xxhash64([0, 1, 42, -1]).tolist() == [
+        -5252525462095825812,
+        -7001672635703045582,
+        -6876166290308861218,
+        3858142552250413010,
+    ]
+    assert bucket_of(range(10), 16).tolist() == [12, 2, 13, 11, 3, 5, 10, 1, 11, 12]

@@ -104,7 +104,7 @@ def train(
 ) -> Trained:
     """Train both on the mature samples of days strictly before `before`, in `epochs` + 1 passes; the first counts.
 
-    With the same feed, seed and arguments the result is the same to the bit.
+    On one machine the same feed, seed and arguments give the same bits (BLAS may add in another order elsewhere).
 
     Raises:
         FeedError: the feed holds no such sample, or lacks the label or a feature.

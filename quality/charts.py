@@ -90,7 +90,7 @@ def width_of(figures: int) -> int:
 def columns(points: Sequence[Point], *, title: str, axis: Axis, series: str, width: int) -> str:
     """A bar for each point, from zero. `title` says what it is to those who cannot see it."""
     top = max((p.value for p in points if p.value is not None), default=0.0)
-    frame = _Frame([p.label for p in points], 0.0, top or 1.0, axis, width)
+    frame = _Frame([p.label for p in points], 0.0, top, axis, width)
     thick = max(1.5, min(frame.pitch * 0.72, 34.0))
     body = []
     for place, point in enumerate(points):
@@ -99,6 +99,8 @@ def columns(points: Sequence[Point], *, title: str, axis: Axis, series: str, wid
             height = max(frame.bottom - y, 1.5 if point.value > 0 else 0.0)
             shape = f'<rect class="bar {series}" x="{x - thick / 2:.1f}" y="{frame.bottom - height:.1f}"'
             body.append(f'{shape} width="{thick:.1f}" height="{height:.1f}" rx="1.5">{_note(point, axis)}</rect>')
+    if not top:
+        body.append(_text((frame.left + width) / 2, (frame.top + frame.bottom) / 2, "none", "tick", "middle"))
     return frame.svg(title, "".join(body))
 
 
@@ -235,6 +237,7 @@ class _Frame:
         if len(marks) > 1 and marks[-1] < high:
             marks.append(2 * marks[-1] - marks[-2])  # a rule above the highest, so that its size can be read
         self.marks, self.low, self.high = marks, low, max(high, marks[-1])
+        self.span = (self.high - self.low) or 1.0
         self.left = 12 + CHARACTER * max(len(axis.tick(mark)) for mark in marks)
         self.top, self.bottom, self.height = 8.0, 122.0, 146.0
         self.pitch = (width - self.left) / max(len(labels), 1)
@@ -243,7 +246,7 @@ class _Frame:
         return self.left + (place + 0.5) * self.pitch
 
     def y(self, value: float) -> float:
-        return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
+        return self.bottom - (value - self.low) / self.span * (self.bottom - self.top)
 
     def svg(self, title: str, body: str) -> str:
         axes = []

@@ -23,10 +23,12 @@ def compact(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """12.4 %; more digits below one percent, so that a few rows among many do not read as none."""
+    """12.4 %; more digits below one percent, so that a few among many do not read as none, nor all but a few as all."""
     scaled = share * 100
-    if scaled == 0:
-        return "0 %"
+    if scaled in (0, 100):
+        return f"{scaled:.0f} %"
+    if 99.95 <= scaled < 100:
+        return ">99.9 %"
     if abs(scaled) < 0.001:
         return "<0.001 %"
     return f"{scaled:.1f} %" if abs(scaled) >= 1 else f"{scaled:.2g} %"

@@ -13,6 +13,7 @@ from .charts import Mark, Point, Row
 from .correlation import MEASURES, MIN_DAYS
 
 VALUES_MAX = 8  # values of a slice shown, those with most samples
+CLASS_MIN = 10  # positives and negatives below which an AUC is noise and is not drawn
 DAYS_MAX = 31
 
 
@@ -144,9 +145,8 @@ def _slice_rows(auc: pl.DataFrame, models: list[str], series: dict[str, str]) ->
     names = auc["slice"].unique(maintain_order=True).to_list()
     for name in sorted(set(names) - {"day"}, key=lambda n: ({"all": 0, "history_length": 1}.get(n, 2), n)):
         of_slice = auc.filter(pl.col("slice") == name)
-        values = of_slice.group_by("slice_value").agg(pl.col("samples").max(), pl.col("value").is_not_null().any())
-        values = values.filter("value").sort("samples", "slice_value", descending=[True, False])
-        kept = values.head(VALUES_MAX)
+        values = of_slice.filter(_enough()).group_by("slice_value").agg(pl.col("samples").max())
+        kept = values.sort("samples", "slice_value", descending=[True, False]).head(VALUES_MAX)
         if kept.is_empty():
             continue
         if name != "all":
@@ -179,16 +179,24 @@ def _natural(value: str) -> tuple[tuple[int, float, str], ...]:
     return tuple((0, float(p), "") if p[0].isdigit() else (1, 0.0, p) for p in parts)
 
 
+def _enough() -> pl.Expr:
+    """Rows of slices with enough of both classes for an AUC that says something."""
+    negatives = pl.col("samples") - pl.col("positives")
+    return pl.col("value").is_not_null() & (pl.min_horizontal("positives", negatives) >= CLASS_MIN)
+
+
 def _undefined(auc: pl.DataFrame) -> str:
-    empty = auc.filter(pl.col("value").is_null()).select("slice", "slice_value").unique().height
-    rare = auc.group_by("slice").agg(pl.col("slice_value").filter(pl.col("value").is_not_null()).n_unique().alias("n"))
-    hidden = sum(max(0, n - VALUES_MAX) for name, n in rare.iter_rows() if name != "day")
+    """What the chart leaves out."""
+    values = auc.filter(~pl.col("slice").is_in(["all", "day"])).unique(["slice", "slice_value"])
+    few = values.filter(~_enough()).height
+    shown = values.filter(_enough()).group_by("slice").agg(pl.len().cast(pl.Int64).alias("n"))["n"]
+    hidden = sum(max(0, n - VALUES_MAX) for n in shown)
     notes = []
-    if empty:
-        notes.append(f"{numbers.several(empty, 'slice value has', 'slice values have')} one class only, thus no AUC")
+    if few:
+        notes.append(f"{numbers.several(few, 'value', 'values')} with fewer than {CLASS_MIN} positives or negatives")
     if hidden:
-        notes.append(f"{numbers.several(hidden, 'value', 'values')} with fewer samples not shown")
-    return page.say("; ".join(notes) + ".", "caption") if notes else ""
+        notes.append(f"{numbers.several(hidden, 'value', 'values')} with fewer samples")
+    return page.say(f"Not shown: {'; '.join(notes)}.", "caption") if notes else ""
 
 
 def _honest(days: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from reclake.pipelines.report import build_report, gather
 from reclake.quality import gate
 from reclake.schemas import shapes

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+
 from reclake.pipelines import toy
 from reclake.pipelines.train import Trained, backtest, evaluate, headline, train
 from reclake.schemas import shapes

@@ -8,6 +8,7 @@ from datetime import date
 from xml.etree import ElementTree
 
 import pytest
+
 from reclake.quality import charts, numbers
 from reclake.quality.charts import DECIMAL, PERCENT, Cell, Mark, Point, Row
 
@@ -77,6 +78,12 @@ def test_labels_are_thinned_out_where_they_would_overlap() -> None:
     assert min(b - a for a, b in itertools.pairwise(places)) > 40
 
 
+def test_a_chart_of_nothing_but_zeros_says_none() -> None:
+    chart = charts.columns([Point("a", 0.0), Point("b", 0.0)], title="t", axis=PERCENT, series="model", width=340)
+    assert ">none<" in chart
+    assert "100 %" not in chart
+
+
 def test_no_points_at_all_is_an_empty_chart_and_not_an_error() -> None:
     assert "<svg" in charts.columns([], title="t", axis=PERCENT, series="model", width=340)
     assert "<svg" in charts.dots({"model": [Point("a", None)]}, title="t", axis=PERCENT, width=340)
@@ -84,7 +91,15 @@ def test_no_points_at_all_is_an_empty_chart_and_not_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("share", "expected"),
-    [(0.124, "12.4 %"), (1.0, "100.0 %"), (0.0, "0 %"), (0.00055, "0.055 %"), (0.000001, "<0.001 %"), (0.01, "1.0 %")],
+    [
+        (0.124, "12.4 %"),
+        (1.0, "100 %"),
+        (0.9999, ">99.9 %"),
+        (0.0, "0 %"),
+        (0.00055, "0.055 %"),
+        (0.000001, "<0.001 %"),
+        (0.01, "1.0 %"),
+    ],
 )
 def test_percent_never_reads_a_few_among_many_as_none(share: float, expected: str) -> None:
     assert numbers.percent(share) == expected

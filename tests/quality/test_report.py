@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from reclake.quality.correlation import correlate_days, daily_metrics, daily_quality
 from reclake.quality.report import ReportData, render
 from reclake.schemas import shapes
@@ -238,7 +239,7 @@ def test_the_model_stands_beside_its_baseline_with_the_paired_difference() -> No
     html = render(report_data())
     assert "toy beats popularity by 0.070 AUC (95 % interval of the paired difference: 0.062 to 0.078" in html
     assert re.search(r"<title>0\.710 \(0\.706 to 0\.714\)</title>", html)
-    assert "1 slice value has one class only, thus no AUC; 2 values with fewer samples not shown." in html
+    assert "Not shown: 1 value with fewer than 10 positives or negatives; 2 values with fewer samples." in html
 
 
 def test_few_days_are_called_too_few_and_no_figure_is_given() -> None:

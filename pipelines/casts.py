@@ -8,7 +8,6 @@ integers as floats). A time finer than its field (nanoseconds into microseconds)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ _UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """`values`: of the target's type, null where the source is null or bad. `bad`: Boolean, true where it did not fit."""
+    """`values`: of the target's type, null where the source is null or bad. `bad`: Boolean, where it did not fit."""
 
     values: pl.Series
     bad: pl.Series

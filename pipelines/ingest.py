@@ -20,7 +20,7 @@ from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.contract import Contract
-from ..schemas.errors import CommitConflictError, GateError
+from ..schemas.errors import CommitConflictError, GateError, ReclakeError
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Table
 from . import resolve as resolving
@@ -145,7 +145,10 @@ def ingest_batch(
     target: Target, batch: sources.SourceBatch, *, source_name: str, key: str, run: Run
 ) -> tuple[Counts, tuple[str, ...]]:
     """One batch, one commit. Returns its counts and the source columns that nobody read."""
-    resolved = resolving.resolve(batch.frame, target.contract)
+    try:
+        resolved = resolving.resolve(batch.frame, target.contract)
+    except ReclakeError as error:
+        raise error.within(source_name) from None
     arrival_us = run.now_us()
     read = resolved.rows.height + resolved.rejected.height + len(batch.undecodable)
     verdict_id = f"{key}-{batch.end_row}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ReclakeError(Exception):
     """Base of all errors a user may see.
@@ -35,6 +37,11 @@ class ReclakeError(Exception):
             "what to do": self.hint,
         }
         return {label: text for label, text in named.items() if text is not None}
+
+    def within(self, place: object) -> Self:
+        """This error, said to be at a place that whoever raised it did not know."""
+        self.where = str(place) if self.where is None else f"{place}, {self.where}"
+        return self
 
     def __str__(self) -> str:
         lines = [self.what]

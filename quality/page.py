@@ -12,7 +12,7 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column: its head, and "text", "number" or "code"."""
+    """A table's column: its head, and "text", "number", "name" (code that stays whole) or "code" (a line each)."""
 
     head: str
     kind: str = "text"
@@ -137,7 +137,8 @@ section>:last-child{margin-bottom:0}section>.wide+figure,section>p+figure{margin
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;
 border:1px solid var(--line);border-radius:10px;overflow:hidden}
 .tile{box-shadow:0 0 0 1px var(--line);display:flex;flex-direction:column;padding:14px 18px;background:var(--card)}
-.name{color:var(--soft);font-size:13px}.value{font-size:27px;font-weight:620;letter-spacing:-.02em;line-height:1.3;
+.tile .name{color:var(--soft);font-size:13px}
+.value{font-size:27px;font-weight:620;letter-spacing:-.02em;line-height:1.3;
 font-variant-numeric:tabular-nums;white-space:nowrap}.below{color:var(--soft);font-size:12.5px}
 .law{margin-top:22px}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(290px,1fr));gap:22px 28px}
@@ -164,7 +165,8 @@ svg .inside{font-size:10.5px;pointer-events:none}
 svg .inside.pass{fill:var(--on-pass)}svg .inside.warn{fill:var(--on-warn)}
 svg .inside.quarantine{fill:var(--on-quarantine)}svg .inside.stop{fill:var(--on-stop)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;margin:12px 0;color:var(--soft);font-size:13px}
-.legend i,.name i{display:inline-block;width:11px;height:11px;margin-right:7px;border-radius:3px;vertical-align:-1px}
+.legend i,.tile .name i{display:inline-block;width:11px;height:11px;
+margin-right:7px;border-radius:3px;vertical-align:-1px}
 .caption{margin:6px 0 0;color:var(--soft);font-size:12.5px}.say{margin:14px 0}
 .good,.bad{margin:14px 0;padding:9px 14px;border-radius:8px;font-weight:550}
 .good{background:var(--good-bg);color:var(--good)}.bad{background:var(--bad-bg);color:var(--bad)}
@@ -172,11 +174,11 @@ svg .inside.quarantine{fill:var(--on-quarantine)}svg .inside.stop{fill:var(--on-
 th{padding:7px 12px;border-bottom:1px solid var(--line);color:var(--soft);font-size:12px;font-weight:600;
 text-align:left;white-space:nowrap}
 td{padding:7px 12px;border-bottom:1px solid var(--rule);vertical-align:baseline;overflow-wrap:break-word}
-td.code{overflow-wrap:anywhere}td:first-child{white-space:nowrap}
+td.code{overflow-wrap:anywhere;white-space:pre-line}td.name{white-space:nowrap}td:first-child{white-space:nowrap}
 th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
 tr:last-child td{border-bottom:0}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.code,code{font:12.5px ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
+td.code,td.name,code{font:12.5px ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .empty{padding:18px 20px;border:1.5px dashed var(--line);border-radius:10px;color:var(--soft)}.empty p{margin:0 0 8px}
 .empty code{display:inline-block;padding:4px 10px;border-radius:6px;background:var(--paper);color:var(--ink)}
 @media screen and (max-width:900px){.wide svg{width:860px}td{min-width:90px}}

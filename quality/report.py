@@ -127,7 +127,7 @@ def _versions(data: ReportData) -> page.Section:
         body = page.empty("No table was written yet.", "reclake ingest LAKE CONTRACT SOURCE…")
         return page.Section("versions", title, lead, body)
     heads = [
-        page.Column("Table", "code"),
+        page.Column("Table", "name"),
         *(page.Column(n, "number") for n in ("Rows", "Files", "Size", "Newest version", "Pinned version")),
     ]
     rows = [
@@ -149,9 +149,9 @@ def _versions(data: ReportData) -> page.Section:
     if nouns:
         kinds = [
             page.Column("Kind"),
-            page.Column("Name", "code"),
+            page.Column("Name", "name"),
             page.Column("Version", "number"),
-            page.Column("Fingerprint", "code"),
+            page.Column("Fingerprint", "name"),
         ]
         body += page.heading("Contracts and recipes") + page.table(kinds, nouns)
     return page.Section("versions", title, lead, body)

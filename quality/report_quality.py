@@ -148,7 +148,7 @@ def quarantine_section(quarantine: pl.DataFrame, reasons: pl.DataFrame) -> page.
             _plain(reason["check"]),
             reason["severity"] or "",
             reason["expected"] or "",
-            " · ".join(_cut(got) for got in reason["got"]),
+            "\n".join(_cut(got) for got in reason["got"]),
             numbers.count(reason["rows"]),
         ]
         for reason in reasons.sort("rows", "contract", "check", descending=[True, False, False])
@@ -157,7 +157,7 @@ def quarantine_section(quarantine: pl.DataFrame, reasons: pl.DataFrame) -> page.
     ]
     heads = [
         page.Column("Contract"),
-        page.Column("Column", "code"),
+        page.Column("Column", "name"),
         page.Column("Check"),
         page.Column("Severity"),
         page.Column("Expected"),

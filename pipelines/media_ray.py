@@ -63,7 +63,7 @@ def session(address: str | None) -> Iterator[Cluster]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a lake's runs are nobody else's business
         # Ray's coming default; without it a worker that asked for no GPU is told at length that this will change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
             ray.init(num_cpus=os.cpu_count() or 1, include_dashboard=False, **quiet)
         else:
@@ -126,7 +126,7 @@ def _dataset(table: pa.Table, works: Sequence[Work], blobs: Path, cluster: Clust
 
     rows = max(1, math.ceil(table.num_rows / max(1, int(cluster.cpus) * BLOCKS_PER_CPU)))
     blocks = [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
-    dataset = ray.data.from_arrow(blocks)
+    dataset: Any = ray.data.from_arrow(blocks)
     for work, placed in zip(works, place(works, cluster), strict=True):
         shared: dict[str, Any] = {
             "batch_format": "pyarrow",

@@ -41,12 +41,12 @@ def decode(data: bytes) -> Samples:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
         for frame in container.decode(container.streams.audio[0]):
             for resampled in resampler.resample(frame):
-                parts.append(resampled.to_ndarray().ravel())
+                parts.append(resampled.to_ndarray().ravel().astype(np.float32))
                 count += len(parts[-1])
             if count >= SAMPLES:
                 break
         if count < SAMPLES:
-            parts += [last.to_ndarray().ravel() for last in resampler.resample(None)]
+            parts += [last.to_ndarray().ravel().astype(np.float32) for last in resampler.resample(None)]
     samples = np.concatenate(parts)[:SAMPLES] if parts else np.zeros(0, dtype=np.float32)
     if len(samples) == 0:
         raise OperatorError("no sound could be decoded", expected="at least one sample", got=f"{len(data)} bytes")

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,7 @@ class Operator(ABC):
 
 
 def each(
-    column: pa.ChunkedArray, function: Callable[[bytes], T], *, input: str
+    column: pa.ChunkedArray, function: Callable[[Any], T], *, input: str
 ) -> tuple[list[int], list[T], tuple[Failure, ...]]:
     """`function` of every value that is not null: the rows that worked, what they gave, and the others as failures.
 

@@ -104,11 +104,13 @@ def describe(pixels: Pixels) -> Floats:
 
 def _unit(part: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     length = np.sqrt((part**2).sum(axis=1, keepdims=True))
-    return part / np.where(length > 0, length, 1.0)
+    unit: npt.NDArray[np.float64] = part / np.where(length > 0, length, 1.0)
+    return unit
 
 
 def _luma(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return rgb @ np.array([0.299, 0.587, 0.114])
+    luma: npt.NDArray[np.float64] = rgb @ np.array([0.299, 0.587, 0.114])
+    return luma
 
 
 def _layout(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -117,11 +119,11 @@ def _layout(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     planes = np.stack([luma, (rgb[..., 2] - luma) * 0.564, (rgb[..., 0] - luma) * 0.713], axis=1)
     grid = planes.reshape(n, 3, 8, SIDE // 8, 8, SIDE // 8).mean(axis=(3, 5))
     k = np.arange(8)
-    cosines = (
-        np.cos(np.pi / 8 * (k[None, :] + 0.5) * k[:, None]) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))[:, None]
-    )
-    coefficients = cosines @ grid @ cosines.T
-    zigzag = sorted(((r, c) for r in k for c in k), key=lambda rc: (sum(rc), rc[sum(rc) % 2]))
+    scale = np.full(8, np.sqrt(2 / 8))
+    scale[0] = np.sqrt(1 / 8)
+    cosines = np.cos(np.pi / 8 * (k[None, :] + 0.5) * k[:, None]) * scale[:, None]
+    coefficients: npt.NDArray[np.float64] = cosines @ grid @ cosines.T
+    zigzag = sorted(((r, c) for r in k for c in k), key=lambda rc: (sum(rc), rc[1 - sum(rc) % 2]))
     rows, columns = (np.array(axis) for axis in zip(*zigzag, strict=True))
     y, cb, cr = (coefficients[:, plane, rows, columns] for plane in range(3))
     return np.concatenate([y[:, :16], cb[:, :8], cr[:, :8]], axis=1)
@@ -143,7 +145,8 @@ def _hues(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     at = (bin_ + np.arange(n)[:, None] * HUE_BINS).ravel()
     hues = np.bincount(at, weights=chroma.ravel(), minlength=n * HUE_BINS).reshape(n, HUE_BINS)
     grey = (1.0 - chroma).sum(axis=1, keepdims=True)
-    return np.sqrt(np.concatenate([hues, grey], axis=1))
+    counts: npt.NDArray[np.float64] = np.concatenate([hues, grey], axis=1)
+    return np.sqrt(counts)
 
 
 def _edges(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -158,7 +161,8 @@ def _edges(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     at = (cell * EDGE_BINS + bin_ + np.arange(n)[:, None, None] * size).ravel()
     counts = np.bincount(at, weights=magnitude.ravel(), minlength=n * size).reshape(n, size)
     total = counts.sum(axis=1, keepdims=True)
-    return np.sqrt(counts / np.where(total > 0, total, 1.0))
+    shares: npt.NDArray[np.float64] = np.sqrt(counts / np.where(total > 0, total, 1.0))
+    return shares
 
 
 def _beginning(data: bytes) -> str:

@@ -163,7 +163,7 @@ def _film(path: Path, rng: np.random.Generator, topic: int) -> None:
         stream.pix_fmt = "yuv420p"
         for number in range(CLIP_FRAMES):
             picture = _draw(random(seed), topic, CLIP_PX, shift=0.2 * number / CLIP_FRAMES)
-            for packet in stream.encode(av.VideoFrame.from_image(picture)):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode(None):
             container.mux(packet)

@@ -11,6 +11,7 @@ import fastavro
 import numpy as np
 import polars as pl
 import pytest
+
 from reclake.pipelines.simulate import SimulatedApp, simulate
 from reclake.schemas import contract as contracts
 from reclake.schemas.errors import MissingExtraError, ReclakeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from reclake.schemas.errors import StorageError
 from reclake.storage.blobs import Blobs, digest_of
 

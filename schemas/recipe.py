@@ -14,7 +14,7 @@ from .contract import read_json
 from .errors import RecipeError
 from .times import TimeError, duration_us
 
-DEFAULT_LATENESS = "1d"  # outcomes that the lake learns of later than this do not count
+DEFAULT_LATENESS = "6h"  # outcomes that the lake learns of later than this do not count
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 

@@ -44,7 +44,7 @@ def test_an_event_walks_from_source_to_trainer(lake: reclake.Lake, tmp_path: Pat
     assert (result.rows, result.positives) == (2, {"click": 1, "long_view": 0})
     samples = lake.catalog.table("samples/ctr").scan().sort("request_time").collect()
     assert samples["seen"].to_list() == [0, 1]
-    # The click happened within the hour and was known 20 minutes after it: within the recipe's lateness of a day.
+    # The click happened within the hour and was known 20 minutes after it: within the recipe's lateness of six hours.
     assert samples["event_id"].to_list() == ["a", "c"]
 
     lake.pin("one")

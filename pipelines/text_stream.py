@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..schemas.errors import SourceError
 
@@ -28,7 +28,7 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
             block that reads it, where the compressed data is damaged.
     """
     try:
-        with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        with io.BufferedReader(io.FileIO(path), _BUFFER_BYTES) as file:
             if path.suffix.lower() == ".gz":
                 with gzip.GzipFile(fileobj=file) as unpacked, io.BufferedReader(unpacked, _BUFFER_BYTES) as buffered:
                     yield _past_mark(buffered, path)
@@ -44,7 +44,7 @@ def open_text(path: Path) -> Iterator[BinaryIO]:
         ) from None
 
 
-def _past_mark(file: io.BufferedReader, path: Path) -> BinaryIO:
+def _past_mark(file: io.BufferedReader[Any], path: Path) -> BinaryIO:
     start = file.peek(4)[:4]
     if not start:
         raise SourceError("an empty file", where=path, expected="at least one row", got="0 bytes")

@@ -1,0 +1,174 @@
+"""The manifest of a shard set: what the set is, and the files and chunks it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..schemas.errors import ShardError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the samples or of the history: its Arrow type by name, and how many nulls the whole set has in it."""
+
+    name: str
+    type: str
+    nulls: int = 0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy type it is read as: times are int64 µs, dates int32 days since 1970."""
+        if self.type.startswith("timestamp"):
+            return np.dtype(np.int64)
+        names = {"date32[day]": "int32", "float": "float32", "double": "float64"}
+        return np.dtype(names.get(self.type, self.type))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One Parquet file, and the samples, rows and events of each of its chunks (row groups)."""
+
+    file: str
+    rows: int
+    samples: int
+    bytes: int
+    blake2b: str
+    chunk_rows: tuple[int, ...]
+    chunk_samples: tuple[int, ...]
+    chunk_events: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ShardFile:
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a shard set is. `fingerprint` names its samples and their order whatever the files' encoding."""
+
+    recipe: dict[str, Any]  # name, version, fingerprint
+    pin: dict[str, Any]  # name, tables: versions by table
+    history_length: int
+    labels: tuple[str, ...]
+    features: tuple[str, ...]
+    samples: tuple[Column, ...]
+    history: tuple[Column, ...]
+    vocabularies: dict[str, tuple[str, ...]]
+    content: dict[str, dict[str, Any]]  # by name: file, rows, dimensions
+    samples_blake2b: str  # digest of every row's user_id, sample_id and seen, in order
+    users: int
+    shards: tuple[ShardFile, ...]
+
+    @property
+    def sample_count(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a set was asked to be: two packs with equal identities hold the same samples."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "recipe": self.recipe,
+            "pin": self.pin,
+            "history_length": self.history_length,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        chunks = [[list(s.chunk_samples), list(s.chunk_events)] for s in self.shards]
+        return _digest(json.dumps([self.identity, self.samples_blake2b, chunks], sort_keys=True).encode())
+
+    def to_json(self) -> dict[str, Any]:
+        document = {
+            **self.identity,
+            "fingerprint": self.fingerprint,
+            "labels": list(self.labels),
+            "features": list(self.features),
+            "samples": [asdict(column) for column in self.samples],
+            "history": [asdict(column) for column in self.history],
+            "vocabularies": {name: list(words) for name, words in self.vocabularies.items()},
+            "content": self.content,
+            "samples_blake2b": self.samples_blake2b,
+            "users": self.users,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+        return document | {"digest": _digest(json.dumps(document, sort_keys=True).encode())}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Manifest:
+        return cls(
+            recipe=document["recipe"],
+            pin=document["pin"],
+            history_length=document["history_length"],
+            labels=tuple(document["labels"]),
+            features=tuple(document["features"]),
+            samples=tuple(Column(**c) for c in document["samples"]),
+            history=tuple(Column(**c) for c in document["history"]),
+            vocabularies={name: tuple(words) for name, words in document["vocabularies"].items()},
+            content=document["content"],
+            samples_blake2b=document["samples_blake2b"],
+            users=document["users"],
+            shards=tuple(ShardFile.from_json(s) for s in document["shards"]),
+        )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder whose shards are complete. The caller renames the folder into place."""
+    text = json.dumps(manifest.to_json(), sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a shard set.
+
+    Raises:
+        ShardError: there is none, it is of another format version, or its bytes are not what was written.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ShardError(
+            "no shard set here",
+            where=folder,
+            expected=f"a folder with {MANIFEST}",
+            got="no such folder" if not folder.exists() else "a path without a manifest",
+            hint="write one with `reclake pack LAKE RECIPE --pin NAME --out DIR`",
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardError("the manifest cannot be read", where=path, expected="JSON", got=repr(error)) from None
+    if version != FORMAT_VERSION:
+        raise ShardError(
+            "another shard format",
+            where=path,
+            expected=f"format_version {FORMAT_VERSION}",
+            got=version,
+            hint="pack again, or install the release of reclake that wrote it",
+        )
+    written = document.pop("digest", None)
+    digest = _digest(json.dumps(document, sort_keys=True).encode())
+    if written != digest:
+        raise ShardError("the manifest was changed after it was written", where=path, expected=written, got=digest)
+    return Manifest.from_json(document)
+
+
+def file_digest(path: Path) -> str:
+    """BLAKE2b-128 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..quality.correlation import CORRELATION, correlate_days, daily_metrics, daily_quality
+from ..schemas import shapes
 from ..storage.catalog import Catalog
 
 SEED = 20220501  # of bootstrap and permutations: part of the method, so that the same rows give the same interval
@@ -19,5 +20,5 @@ def correlate(catalog: Catalog, *, pin: str | None = None) -> pl.DataFrame:
     if not (verdicts.exists and metrics.exists):
         return pl.DataFrame(schema=CORRELATION)
     rows = metrics.scan() if pin is None else metrics.scan().filter(pl.col("pin") == pin)
-    ingested = verdicts.scan().filter(pl.col("table") == "events")
+    ingested = verdicts.scan().filter(pl.col("table") == "events", pl.col("source") != shapes.REPLAYED)
     return correlate_days(daily_quality(ingested.collect()), daily_metrics(rows.collect()), seed=SEED)

@@ -91,7 +91,7 @@ def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> Report
     pinned = None if pin is None else catalog.pin(pin)
     verdicts = _verdicts(catalog)
     metrics, by_day = _metrics(catalog.table("metrics"), pin)
-    quality = daily_quality(verdicts.filter(pl.col("table") == "events"))
+    quality = daily_quality(verdicts.filter(pl.col("table") == "events", pl.col("source") != shapes.REPLAYED))
     auc = by_day.filter(pl.col("metric") == "auc")
     labels, history = _samples(catalog, pinned)
     return ReportData(

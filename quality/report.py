@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..schemas import times
+from ..schemas import shapes, times
 from . import charts, numbers, page
 from .report_model import correlation_section, metrics_section
 from .report_quality import history_section, quarantine_section
@@ -55,7 +55,7 @@ def render(data: ReportData) -> str:
         ("Sealed through", sealed),
         ("Generated", times.iso(data.generated_at_us // times.US_PER_SECOND * times.US_PER_SECOND)),
     ]
-    ingested = data.verdicts.filter(pl.col("table") == "events")
+    ingested = data.verdicts.filter(pl.col("table") == "events", pl.col("source") != shapes.REPLAYED)
     sections = [
         _summary(data, ingested),
         history_section(ingested, data.verdicts),

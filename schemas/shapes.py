@@ -8,6 +8,7 @@ from .contract import TIME, Contract
 from .errors import RecipeError
 from .recipe import Recipe
 
+REPLAYED = "quarantine"  # what verdicts of a replay give as their source
 DAY = "known_day"  # partition of events: the UTC day of known_at
 ERA = "era"  # partition of timelines and directory: see era_name
 BUCKET = "bucket"

@@ -19,6 +19,9 @@ from .output import Output, account, count, plain, size
 
 LABEL = "click"
 HISTORY = 128
+FEATURES = ("surface", "duration_ms")
+EPOCHS = 3
+KUAIRAND_BATCH_ROWS = 16_384
 _MARK = "demo.json"
 
 
@@ -127,15 +130,16 @@ def kuairand(demo: Demo, data: Path) -> None:
             hint="leave --data out for the simulated app",
         )
     for path in logs:
-        _ingest(demo, "kuairand", path)
+        # About a batch a day, so that the quality history has a point a day.
+        _ingest(demo, "kuairand", path, batch_rows=KUAIRAND_BATCH_ROWS)
     test = date(2022, 5, 7)
     days = [test - timedelta(days=back) for back in range(12, -1, -1)]
     _train(demo, "ctr", days=days, test=test)
 
 
-def _ingest(demo: Demo, contract: str, path: Path) -> None:
+def _ingest(demo: Demo, contract: str, path: Path, *, batch_rows: int | None = None) -> None:
     with demo.step("ingest") as say:
-        result = demo.lake.ingest(contract, [path], run=demo.run)
+        result = demo.lake.ingest(contract, [path], run=demo.run, batch_rows=batch_rows)
         say(f"{path.name}: {account(result)}   {size(result.bytes)}", source=path.name, **plain(result))
 
 
@@ -163,7 +167,7 @@ def _train(demo: Demo, recipe: str, *, days: Sequence[date], test: date) -> None
             **plain(packed),
         )
     _interrupt(demo, shards)
-    _learn(demo, shards, pin.name, test)
+    _learn(demo, shards, pin.name, days=days, test=test)
     with demo.step("report") as say:
         report = lake.report(demo.root / "report.html", pin=pin.name, run=demo.run)
         say(f"{report.path}   {size(report.bytes)}", path=str(report.path), bytes=report.bytes)
@@ -186,8 +190,13 @@ def _interrupt(demo: Demo, shards: Path) -> None:
         )
 
 
-def _learn(demo: Demo, shards: Path, pin: str, test: date) -> None:
-    """Train the toy model on the days before, evaluate it and the popularity baseline on the test day."""
+def _learn(demo: Demo, shards: Path, pin: str, *, days: Sequence[date], test: date) -> None:
+    """Train the toy model on the days before, evaluate it and the popularity baseline on the test day.
+
+    The days before are evaluated too, each with models of the days before it: points to hold data quality against.
+    """
+    import pyarrow as pa
+
     from ..pipelines import train as trainer
     from ..pipelines.feed import Feed
     from ..quality import gate
@@ -201,19 +210,24 @@ def _learn(demo: Demo, shards: Path, pin: str, test: date) -> None:
             passes,
             label=LABEL,
             seed=demo.seed,
-            epochs=3,
+            epochs=EPOCHS,
             before=test,
-            features=("surface",),
-            on_epoch=lambda epoch, loss: demo.run.progress("train, epoch", epoch + 1, 3),
+            features=FEATURES,
+            on_epoch=lambda epoch, loss: demo.run.progress("train, epoch", epoch + 1, EPOCHS),
         )
         losses = " → ".join(f"{loss:.3f}" for loss in trained.losses)
-        say(f"{count(trained.samples)} samples, 3 epochs, log loss {losses}", samples=trained.samples)
+        say(f"{count(trained.samples)} samples, {EPOCHS} epochs, log loss {losses}", samples=trained.samples)
     with demo.step("evaluate") as say:
         scorers = (trained.model, trained.baseline)
         metrics = trainer.evaluate(
             passes(0), scorers, label=LABEL, first=test, last=test, run_id=demo.run.id, pin=pin, slices=("surface",)
         )
-        demo.lake.catalog.table("metrics").append(gate.record(metrics, shapes.METRICS, name="metrics"))
+        earlier = [day for day in days[1:] if day < test][-8:]
+        history = trainer.backtest(
+            passes, label=LABEL, seed=demo.seed, epochs=1, days=earlier, run_id=demo.run.id, pin=pin, features=FEATURES
+        )
+        rows = pa.concat_tables([metrics, history])
+        demo.lake.catalog.table("metrics").append(gate.record(rows, shapes.METRICS, name="metrics"))
         auc = trainer.headline(metrics)
         shown = {name: round(estimate.value, 4) for name, estimate in auc.items()}
         model, baseline = auc[trained.model.name], auc[trained.baseline.name]

@@ -63,13 +63,18 @@ class Lake:
         return self.catalog.add_contract(contract)
 
     def ingest(
-        self, contract: str, sources: Sequence[str | Path] | str | Path, *, run: Run | None = None
+        self,
+        contract: str,
+        sources: Sequence[str | Path] | str | Path,
+        *,
+        run: Run | None = None,
+        batch_rows: int | None = None,
     ) -> IngestResult:
         """Read files or folders into the lake under a contract. See pipelines.ingest.ingest."""
-        from .ingest import ingest
+        from .ingest import BATCH_ROWS, ingest
 
         paths = [sources] if isinstance(sources, (str, Path)) else sources
-        return ingest(self.catalog, contract, paths, run=run)
+        return ingest(self.catalog, contract, paths, run=run, batch_rows=batch_rows or BATCH_ROWS)
 
     def replay(self, contract: str, *, run: Run | None = None) -> ReplayResult:
         """Give quarantined rows to the contract as it is now. See pipelines.replay.replay."""

@@ -62,7 +62,11 @@ def airflow(environment_bin: Path, tmp_path: Path) -> Airflow:
     for name in ("path", "home", "dags"):
         (tmp_path / name).mkdir()
     (tmp_path / "path" / "reclake").symlink_to(CHECKOUT)
-    shutil.copy(CHECKOUT / "examples" / "airflow" / "reclake_dags.py", tmp_path / "dags")
+    example = (CHECKOUT / "examples" / "airflow" / "reclake_dags.py").read_text(encoding="utf-8")
+    assert "    build_dags(\n" in example
+    # The example's own retries come minutes apart; here a failure is to show at once.
+    impatient = example.replace("build_dags(\n", "build_dags(\n        retries=0,\n")
+    (tmp_path / "dags" / "reclake_dags.py").write_text(impatient, encoding="utf-8")
     shutil.copy(CHECKOUT / "examples" / "airflow" / "dags.toml", tmp_path)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment = kept | {
@@ -82,7 +86,7 @@ def write_inbox(folder: Path) -> int:
     for day in ("2022-05-01", "2022-05-02"):
         lines = []
         for number in range(30):
-            shown = {"user_id": number % 5, "item_id": number % 7, "surface": "home"}
+            shown = {"user_id": number % 5, "item_id": number % 7, "surface": 1}
             times = {"event_time": f"{day}T12:00:{number:02}Z", "available_at": f"{day}T12:01:{number:02}Z"}
             lines.append(shown | times | {"event_id": f"{day}-{number}", "event_type": "exposure"})
             if number % 3 == 0:
@@ -132,11 +136,6 @@ def test_airflow_runs_a_day_from_inbox_to_shards(airflow: Airflow) -> None:
 
 
 def test_a_task_that_fails_fails_the_airflow_run(airflow: Airflow) -> None:
-    (airflow.folder / "dags" / "reclake_dags.py").write_text(
-        "import os, sys\nfrom reclake.dags.airflow import build_dags\n"
-        "built = build_dags(python=os.environ['RECLAKE_PYTHON'], config=os.environ['RECLAKE_CONFIG'], retries=0)\n"
-        "globals().update(built)\n"
-    )
     airflow.run("airflow", "db", "migrate")
     dag_file = str(airflow.folder / "dags" / "reclake_dags.py")
     command = ("airflow", "dags", "test", "reclake_daily", "-f", dag_file, "-c", '{"date": "2022-05-02"}')

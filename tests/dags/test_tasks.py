@@ -26,7 +26,7 @@ def write_hour(folder: Path, day: str) -> None:
     """30 exposures of 5 users at noon, every third clicked."""
     lines = []
     for number in range(30):
-        row = {"user_id": number % 5, "item_id": number % 7, "surface": "home"}
+        row = {"user_id": number % 5, "item_id": number % 7, "surface": 1}
         row |= {"event_time": f"{day}T12:00:{number:02}Z", "available_at": f"{day}T12:01:{number:02}Z"}
         lines.append(row | {"event_id": f"{day}-{number}", "event_type": "exposure"})
         if number % 3 == 0:

@@ -6,6 +6,7 @@ import polars as pl
 
 _SHAPE = r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:?\d{2})?)?$"
 _LOCAL_SHAPE = r"^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?$"
+_UTC_MARK = r"(?:[Zz]|[+-]00:?00)$"  # of a time, whose minutes no sign comes before
 _FORMATS = (
     "%Y-%m-%dT%H:%M:%S%.f",
     "%Y-%m-%dT%H:%M:%S%.f%:z",
@@ -39,7 +40,7 @@ def parse_times(text: pl.Series, target: pl.Datetime) -> pl.Series:
     pass. A target without a time zone takes only text without one.
     """
     local = target.time_zone is None
-    plain = text.str.replace(" ", "T", literal=True).str.replace("[Zz]$", "")
+    plain = text.str.replace(" ", "T", literal=True).str.replace(_UTC_MARK, "")
     out = pl.Series([None] * len(text), dtype=pl.Datetime("us", "UTC"))
     left = text.str.contains(_LOCAL_SHAPE if local else _SHAPE).fill_null(False).arg_true()
     for format_ in _FORMATS:

@@ -124,7 +124,8 @@ def test_airflow_runs_a_day_from_inbox_to_shards(airflow: Airflow) -> None:
         subprocess.run([*hours, day, "--config", airflow.folder / "dags.toml"], env=airflow.environment, check=True)
     airflow.run("airflow", "db", "migrate")
     dag_file = str(airflow.folder / "dags" / "reclake_dags.py")
-    done = airflow.run("airflow", "dags", "test", "reclake_daily", "-f", dag_file, "-c", '{"date": "2022-05-02"}')
+    # The run that the schedule starts at two o'clock is for the day before.
+    done = airflow.run("airflow", "dags", "test", "reclake_daily", "2022-05-03T02:00:00+00:00", "-f", dag_file)
     said = done.stdout + done.stderr
     assert "DagRun success" in said or "state=success" in said or "state:success" in said, said[-6000:]
     answers = [json.loads(line) for line in said.splitlines() if line.startswith('{"dag": "daily"')]

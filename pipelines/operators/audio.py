@@ -75,16 +75,17 @@ def log_mel(sounds: list[Samples]) -> npt.NDArray[np.float32]:
     Periodic Hann window of 25 ms every 10 ms, power of a 512-point FFT, mel bands, mean over 16 frames, log. A sound
     shorter than 10.24 s is followed by silence.
     """
-    found = np.zeros((len(sounds), BANDS * COLUMNS), dtype=np.float32)
+    found = np.full((len(sounds), BANDS, COLUMNS), np.log(FLOOR), dtype=np.float32)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
     for row, samples in enumerate(sounds):
-        padded = np.zeros(SAMPLES + WINDOW - HOP, dtype=np.float64)
+        columns = -(-len(samples) // (HOP * POOLED))  # behind them is silence, which is FLOOR already
+        padded = np.zeros(columns * POOLED * HOP + WINDOW - HOP, dtype=np.float64)
         padded[: len(samples)] = samples
         frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * window
         power = np.abs(np.fft.rfft(frames, FFT, axis=1)) ** 2
-        pooled = (power @ mel_filters()).reshape(COLUMNS, POOLED, BANDS).mean(axis=1)
-        found[row] = np.log(pooled + FLOOR).T.ravel()
-    return found
+        pooled = (power @ mel_filters()).reshape(columns, POOLED, BANDS).mean(axis=1)
+        found[row, :, :columns] = np.log(pooled + FLOOR).T
+    return found.reshape(len(sounds), BANDS * COLUMNS)
 
 
 class LogMel(Operator):

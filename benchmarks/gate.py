@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+
 from reclake.quality.gate import admit
 from reclake.quality.suite import compile_suite
 

@@ -22,9 +22,16 @@ def by_hand(path: Path) -> pl.DataFrame:
     shown = events.filter(pl.col("event_type") == "exposure").sort("event_time")
     known = events.select("user_id", "known_at", (pl.col("ordinal") + 1).alias("seen")).sort("known_at")
     samples = shown.join_asof(
-        known, left_on="event_time", right_on="known_at", by="user_id", allow_exact_matches=False, check_sortedness=False
+        known,
+        left_on="event_time",
+        right_on="known_at",
+        by="user_id",
+        allow_exact_matches=False,
+        check_sortedness=False,
     )
-    clicks = events.filter(pl.col("event_type") == "click").select("user_id", "item_id", "event_time").sort("event_time")
+    clicks = (
+        events.filter(pl.col("event_type") == "click").select("user_id", "item_id", "event_time").sort("event_time")
+    )
     credited = clicks.join_asof(
         shown.select("user_id", "item_id", "event_time", "event_id"),
         on="event_time",

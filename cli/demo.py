@@ -229,7 +229,7 @@ def _learn(demo: Demo, shards: Path, pin: str, *, days: Sequence[date], test: da
         rows = pa.concat_tables([metrics, history])
         demo.lake.catalog.table("metrics").append(gate.record(rows, shapes.METRICS, name="metrics"))
         auc = trainer.headline(metrics)
-        shown = {name: round(estimate.value, 4) for name, estimate in auc.items()}
+        shown = {name: estimate.value for name, estimate in auc.items()}
         model, baseline = auc[trained.model.name], auc[trained.baseline.name]
         say(
             f"{LABEL} on {test}: AUC {model.value:.3f} [{model.low:.3f}, {model.high:.3f}],"

@@ -61,7 +61,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
             admitted += admission.admitted.rows.num_rows
             quarantined += rejected.height
             verdicts.add(admission.verdict)
-            checks += [c for c in admission.checks]
+            checks += admission.checks
             reasons.append(rejected.select("reasons").explode("reasons").unnest("reasons"))
     return CheckResult(rows, read, admitted, quarantined, _worst(verdicts), _checks(checks), summary(reasons))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,7 @@ def fresh_rows(target: Target, admitted: gate.Admitted, version: int) -> pl.Seri
     ]
 
 
-def _main_day(stamped: pl.DataFrame, column: str) -> object:
+def _main_day(stamped: pl.DataFrame, column: str) -> date | None:
     """The UTC day that most rows happened on; the first of equals."""
     days = (
         stamped.select(pl.col(column).dt.date().alias("day"))
@@ -327,7 +328,7 @@ def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admi
             )
         )
     if batch.undecodable:
-        schema = pl.from_arrow(shapes.QUARANTINE.empty_table()).schema  # type: ignore[union-attr]
+        schema = pl.DataFrame(shapes.QUARANTINE.empty_table()).schema
         parts.append(
             pl.DataFrame(
                 {
@@ -340,7 +341,7 @@ def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admi
                 schema={name: schema[name] for name in ("row", "emit", "format", "raw", "reasons")},
             )
         )
-    empty = pl.from_arrow(shapes.QUARANTINE.empty_table()).select("row", "emit", "format", "raw", "reasons")  # type: ignore[union-attr]
+    empty = pl.DataFrame(shapes.QUARANTINE.empty_table()).select("row", "emit", "format", "raw", "reasons")
     return pl.concat([empty, *parts], how="vertical_relaxed").sort("row", "emit")
 
 
@@ -365,8 +366,8 @@ def _recover_verdict(target: Target, cursor: str, start: int, run: Run) -> None:
     for entry in target.table.history():
         if entry.get("reclake.verdict_id") == wanted:
             rows = pl.read_json(
-                entry["reclake.verdict"].encode(), schema=pl.from_arrow(shapes.VERDICTS.empty_table()).schema
-            )  # type: ignore[union-attr]
+                entry["reclake.verdict"].encode(), schema=pl.DataFrame(shapes.VERDICTS.empty_table()).schema
+            )
             _record_verdict(target, rows.to_arrow(), cursor, start)
             return
 

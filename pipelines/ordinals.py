@@ -70,7 +70,7 @@ def seal_part(
         schema,
         table="timelines",
         source=era,
-        verdict_id=f"{run_id}-timelines-{era}-{ordered[shapes.BUCKET].min()}",
+        verdict_id=f"{run_id}-timelines-{era}-{ordered[shapes.BUCKET].min()!r}",
         run_id=run_id,
         at_us=at_us,
     )

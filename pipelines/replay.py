@@ -35,7 +35,7 @@ def outstanding(catalog: Catalog, contract: str | None = None) -> pl.DataFrame:
     """Quarantined rows that no replay has brought in yet, oldest first: columns of shapes.QUARANTINE."""
     table = catalog.table("quarantine")
     if not table.exists:
-        return pl.DataFrame(schema=pl.from_arrow(shapes.QUARANTINE.empty_table()).schema)  # type: ignore[union-attr]
+        return pl.DataFrame(schema=pl.DataFrame(shapes.QUARANTINE.empty_table()).schema)
     rows = table.scan()
     if contract is not None:
         rows = rows.filter(pl.col("contract") == contract)
@@ -99,7 +99,10 @@ def outcomes(ids: pl.Series, readable: np.ndarray, placed: pl.DataFrame, rejecte
         .join(worst, on="_row", how="left", maintain_order="left")
         .select(
             "quarantine_id",
-            pl.col("rank").fill_null(_RANK["quarantined"]).replace_strict(names, return_dtype=pl.String).alias("outcome"),
+            pl.col("rank")
+            .fill_null(_RANK["quarantined"])
+            .replace_strict(names, return_dtype=pl.String)
+            .alias("outcome"),
         )
     )
 

@@ -309,8 +309,8 @@ def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
                 doc=str(raw.get("doc", "")),
             )
         )
-    for key, values in (("id", [f.id for f in fields]), ("name", [f.name for f in fields])):
-        twice = sorted({str(v) for v in values if values.count(v) > 1})
+    for key, values in (("id", [str(f.id) for f in fields]), ("name", [f.name for f in fields])):
+        twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ContractError(f"a field {key} is used twice", where=where, got=", ".join(twice))
     return tuple(fields)

@@ -162,7 +162,12 @@ def _label(name: str, raw: Any, where: str) -> Label:
     if unknown:
         raise RecipeError("unknown entry", where=at, expected="event_type, window, lateness", got=", ".join(unknown))
     try:
-        return Label(name, raw["event_type"], duration_us(raw.get("window", "1h")), duration_us(raw.get("lateness", DEFAULT_LATENESS)))
+        return Label(
+            name,
+            raw["event_type"],
+            duration_us(raw.get("window", "1h")),
+            duration_us(raw.get("lateness", DEFAULT_LATENESS)),
+        )
     except TimeError as error:
         raise RecipeError(error.what, where=at, expected=error.expected, got=error.got) from None
 

@@ -130,8 +130,12 @@ def timelines(events_schema: pa.Schema) -> pa.Schema:
     """Rows of the timelines table: an event with its ordinal and era."""
     kept = [f for f in events_schema if f.name not in (DAY, BUCKET)]
     return pa.schema(
-        [*kept, pa.field("ordinal", pa.int64(), nullable=False)]
-        + [pa.field(ERA, pa.string(), nullable=False), pa.field(BUCKET, pa.int32(), nullable=False)]
+        [
+            *kept,
+            pa.field("ordinal", pa.int64(), nullable=False),
+            pa.field(ERA, pa.string(), nullable=False),
+            pa.field(BUCKET, pa.int32(), nullable=False),
+        ]
     )
 
 

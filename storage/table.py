@@ -261,7 +261,7 @@ class Table:
             return [parquet.write(self.root, ordered, {})]
         files = []
         runs = (
-            pl.DataFrame(ordered.select(partition_by))  # type: ignore[arg-type]
+            pl.DataFrame(ordered.select(partition_by))
             .with_row_index("start")
             .group_by(partition_by, maintain_order=True)
             .agg(pl.col("start").min(), pl.len().alias("rows"))
@@ -359,7 +359,7 @@ def _remove_actions(table: DeltaTable, partition: Mapping[str, Any], data_change
     from deltalake.transaction import RemoveAction
 
     now_ms = int(time.time() * 1000)
-    wanted = {key: str(value) for key, value in partition.items()}
+    wanted: dict[str, str | None] = {key: str(value) for key, value in partition.items()}
     live = pl.DataFrame(table.get_add_actions(flatten=True))
     columns = [f"partition.{key}" for key in wanted]
     live = live.filter(*[pl.col(c).cast(pl.String) == wanted[c.removeprefix("partition.")] for c in columns])

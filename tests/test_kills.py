@@ -65,7 +65,12 @@ def source(folder: Path) -> Path:
         for n in range(ROWS):
             time = to_us("2024-03-02") + n * 200_000_000
             kind = "click" if n % 3 == 1 else "exposure"
-            row: dict[str, object] = {"event_id": f"e{n % 380}", "user_id": n % 7, "item_id": n % 380 // 3 % 20, "event_type": kind}
+            row: dict[str, object] = {
+                "event_id": f"e{n % 380}",
+                "user_id": n % 7,
+                "item_id": n % 380 // 3 % 20,
+                "event_type": kind,
+            }
             row |= {"event_time": time if n < 380 else to_us("2024-03-02"), "available_at": time + 1_000_000}
             if n % 50 == 49:
                 row["user_id"] = "nobody"

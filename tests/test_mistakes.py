@@ -1,4 +1,4 @@
-"""Mistakes that newcomers make. Each gets what, where, expected, got and what to do, an exit status, and no traceback."""
+"""Mistakes that newcomers make: each gets what, where, expected, got and what to do, a status, and no traceback."""
 
 from __future__ import annotations
 
@@ -81,7 +81,11 @@ def test_a_corrupt_avro_file(lake: Path, tmp_path: Path) -> None:
 
 def test_a_truncated_avro_file(lake: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.avro"
-    schema = {"type": "record", "name": "r", "fields": [{"name": k, "type": "string" if isinstance(v, str) else "long"} for k, v in GOOD.items()]}
+    schema = {
+        "type": "record",
+        "name": "r",
+        "fields": [{"name": k, "type": "string" if isinstance(v, str) else "long"} for k, v in GOOD.items()],
+    }
     with path.open("wb") as file:
         fastavro.writer(file, schema, [GOOD] * 100)
     path.write_bytes(path.read_bytes()[:-40])
@@ -182,7 +186,9 @@ def test_a_folder_where_one_may_not_write(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_a_lake_that_opens(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a small file system")
     try:

@@ -122,7 +122,16 @@ def test_kuairand_is_accounted_for_to_the_event(real_data: Path, tmp_path: Path)
         pytest.skip("KuaiRand-Pure is not beside the checkout")
     result = lake.ingest("kuairand", logs)
     raw = pl.concat([pl.read_parquet(path) for path in logs], how="diagonal_relaxed")
-    outcomes = ["is_click", "long_view", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "is_profile_enter"]
+    outcomes = [
+        "is_click",
+        "long_view",
+        "is_like",
+        "is_follow",
+        "is_comment",
+        "is_forward",
+        "is_hate",
+        "is_profile_enter",
+    ]
     assert result.rows == raw.height == 228_329
     assert result.read == raw.height + sum(int(raw[name].sum()) for name in outcomes)
     assert result.read == result.admitted + result.quarantined + result.duplicates
@@ -131,6 +140,8 @@ def test_kuairand_is_accounted_for_to_the_event(real_data: Path, tmp_path: Path)
     shown = events.filter(pl.col("event_type") == "exposure").select(pl.len()).collect().item()
     assert shown == raw.height - 5_885
     early = events.filter(pl.col("event_type") != "exposure", pl.col("watch_ms") > 0)
-    ids = early.select(pl.col("event_id").str.split("-").list.get(2).cast(pl.Int64).alias("shown"), "event_time").collect()
+    ids = early.select(
+        pl.col("event_id").str.split("-").list.get(2).cast(pl.Int64).alias("shown"), "event_time"
+    ).collect()
     assert (ids["event_time"].dt.epoch("ms") > ids["shown"]).all()
     assert np.unique(events.select("event_id").collect()["event_id"].to_numpy()).size == result.admitted

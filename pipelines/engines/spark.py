@@ -43,8 +43,8 @@ def seal_parts(spark: SparkSession, catalog: Catalog, era: Era, schema: pa.Schem
     def seal_bucket(events: pa.Table, first: pa.Table) -> pa.Table:
         part = seal_part(
             timelines,
-            pl.DataFrame(events),  # type: ignore[arg-type]
-            pl.DataFrame(first).select("user_id", "next_ordinal"),  # type: ignore[arg-type]
+            pl.DataFrame(events),
+            pl.DataFrame(first).select("user_id", "next_ordinal"),
             name,
             schema,
             run_id=run_id,
@@ -90,7 +90,7 @@ def session() -> Iterator[SparkSession]:
         "spark.sql.shuffle.partitions": "8",
         "spark.log.level": "ERROR",
     }
-    builder = SparkSession.builder.master("local[*]").appName("reclake")  # type: ignore[attr-defined]
+    builder = SparkSession.builder.master("local[*]").appName("reclake")
     for key, value in settings.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()

@@ -38,7 +38,8 @@ def test_rows_come_in_once_after_the_contract_was_mended(tmp_path: Path) -> None
     assert lake.replay("mine").read == 2
     assert outstanding(lake.catalog).height == 2
     assert sorted(lake.catalog.table("events").scan().collect()["event_id"]) == ["0", "1"]
-    verdicts = lake.catalog.table("verdicts").scan().filter(pl.col("source") == "quarantine", pl.col("check") == "batch")
+    replayed = (pl.col("source") == "quarantine") & (pl.col("check") == "batch")
+    verdicts = lake.catalog.table("verdicts").scan().filter(replayed)
     counts = verdicts.select("evaluated", "admitted", "unexpected", "duplicates").collect().rows()
     assert sorted(counts) == [(2, 0, 2, 0), (4, 1, 2, 1)]
 

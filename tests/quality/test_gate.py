@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reclake.quality.gate import Admission, Admitted, admit, record, verdict_rows
 from reclake.quality.suite import compile_suite
 from reclake.schemas.errors import GateError

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from reclake.quality.gate import CheckResult, admit
 from reclake.quality.suite import SUPPORTED, check_with_gx, compile_suite
 

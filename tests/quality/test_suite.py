@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from reclake.quality.expectation import RowCheck
 from reclake.quality.patterns import to_rust
 from reclake.quality.suite import check_with_gx, compile_suite

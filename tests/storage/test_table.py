@@ -13,12 +13,16 @@ import pyarrow as pa
 import pytest
 
 from reclake.quality import gate
-from reclake.schemas.errors import CommitConflictError, StorageError
+from reclake.schemas.errors import CommitConflictError, ReclakeError, StorageError
 from reclake.storage import parquet
 from reclake.storage.table import Layout, Table
 
 SCHEMA = pa.schema(
-    [pa.field("a", pa.int64(), nullable=False), pa.field("day", pa.date32(), nullable=False), pa.field("t", pa.timestamp("us", "UTC"))]
+    [
+        pa.field("a", pa.int64(), nullable=False),
+        pa.field("day", pa.date32(), nullable=False),
+        pa.field("t", pa.timestamp("us", "UTC")),
+    ]
 )
 
 
@@ -76,13 +80,13 @@ def test_staged_rows_are_invisible_until_they_are_committed(table: Table) -> Non
 
 def test_concurrent_appends_all_land(table: Table) -> None:
     table.create(SCHEMA)
-    errors: list[BaseException] = []
+    errors: list[ReclakeError] = []
 
     def work(start: int) -> None:
         try:
             for value in range(start, start + 5):
                 table.append(rows([value]), transactions={f"source {start}": value + 1})
-        except BaseException as error:
+        except ReclakeError as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(start,)) for start in (0, 100, 200, 300)]

@@ -30,7 +30,7 @@ from .simulator import files, log, rendering, world
 from .simulator.rendering import Broken
 from .simulator.world import World
 
-CHUNK_REQUESTS = 50_000  # about half a million events: what is held in memory, and what one file holds
+CHUNK_REQUESTS = 25_000  # about a quarter of a million events: what is held in memory, and what one file holds
 FORMATS = ("avro", "jsonl", "parquet")
 
 
@@ -86,7 +86,7 @@ def simulate(
 
     A user makes `4 * scale` requests of six items a day on average: some 80,000 events a day for 2,000 users at scale
     1, about 39 for each user. `scale` multiplies requests and so events, e.g. `users=50, scale=900` gives 100,000
-    events to each user over three days. Memory is bounded by a chunk of about half a million events and one number
+    events to each user over three days. Memory is bounded by a chunk of about a quarter of a million events and one number
     for each user and topic, whatever the scale.
 
     Raises:

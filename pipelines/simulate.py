@@ -84,10 +84,10 @@ def simulate(
 ) -> SimulatedApp:
     """Write the app's logs and media below `out`.
 
-    A user makes `4 * scale` requests of six items a day on average: some 80,000 events a day for 2,000 users at scale
-    1, about 39 for each user. `scale` multiplies requests and so events, e.g. `users=50, scale=900` gives 100,000
-    events to each user over three days. Memory is bounded by a chunk of about a quarter of a million events and one number
-    for each user and topic, whatever the scale.
+    A user makes `4 * scale` requests of six items a day on average: about 85,000 events a day for 2,000 users at
+    scale 1, 42 for each user. `scale` multiplies requests and so events, e.g. `users=50, scale=800` gives more than
+    100,000 events to the average user over three days. Memory is bounded by a chunk of about a quarter of a million
+    events and one number for each user and topic, whatever the scale.
 
     Raises:
         MissingExtraError: media is wanted, and Pillow or PyAV is missing.

@@ -24,7 +24,7 @@ import fastavro
 import numpy as np
 import polars as pl
 
-from reclake.pipelines.resolve import resolve
+from reclake.pipelines.resolving import resolve
 from reclake.pipelines.sources import open_source
 from reclake.schemas.contract import shipped
 

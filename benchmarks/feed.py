@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reclake.pipelines.feed import Feed
-from reclake.pipelines.order import permutation
-from reclake.pipelines.pack_rows import pack_bucket
+from reclake.pipelines.feed.order import permutation
+from reclake.pipelines.packing.rows import pack_bucket
 from reclake.storage.shard_manifest import Manifest, write_manifest
 from reclake.storage.shard_writer import ShardWriter
 

@@ -1,4 +1,4 @@
-"""Ingest through the gate, beside what writes the same rows and asks nothing: raw write_deltalake, and Polars.
+"""Ingest through the gate, beside what writes the same rows and asks nothing: write_deltalake, and Polars."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ import pyarrow as pa
 from compare import arguments, in_turn
 from PIL import Image
 
-from reclake.pipelines import media_ray
-from reclake.pipelines.media_steps import ready, works_of
+from reclake.pipelines.media import on_ray as media_ray
+from reclake.pipelines.media.steps import ready, works_of
 from reclake.pipelines.simulate import simulate
 from reclake.schemas.plan import Plan, Step
 from reclake.storage.blobs import Blobs

@@ -159,7 +159,7 @@ def _train(demo: Demo, recipe: str, *, days: Sequence[date], test: date) -> None
         pin = lake.pin(f"{recipe}-{test}")
         say(f"{pin.name}: {len(pin.tables)} tables at their versions", pin=pin.name)
     with demo.step("pack") as say:
-        packed = lake.pack(recipe, pin=pin.name, out=shards, history=HISTORY)
+        packed = lake.pack(recipe, pin=pin.name, out=shards, history=HISTORY, run=demo.run)
         per = packed.bytes / max(packed.samples, 1)
         say(
             f"{count(packed.samples)} samples of {count(packed.users)} users, each history once,"
@@ -197,8 +197,8 @@ def _learn(demo: Demo, shards: Path, pin: str, *, days: Sequence[date], test: da
     """
     import pyarrow as pa
 
-    from ..pipelines import train as trainer
     from ..pipelines.feed import Feed
+    from ..pipelines.training import train as trainer
     from ..quality import gate
     from ..schemas import shapes
 

@@ -11,8 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..pipelines.batch import Batch
-from ..pipelines.feed import Feed
+from ..pipelines.feed import Batch, Feed
 from ..schemas.errors import FeedError
 
 BATCH_SIZE = 1024

@@ -103,8 +103,8 @@ def pack(lake: str, recipe: str, pin: str, out: str, history: int | None, machin
     """Write the pinned samples of RECIPE as shards: a user's window once, all samples pointing into it."""
     output = Output(machine)
     started = time.monotonic()
-    with output.running():
-        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history)
+    with output.running() as run:
+        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history, run=run)
     seconds = time.monotonic() - started
     output.line(
         f"pack    {count(result.samples)} samples of {count(result.users)} users in {result.shards} shard(s)"

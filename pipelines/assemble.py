@@ -24,14 +24,13 @@ from ..schemas.errors import CommitConflictError, RecipeError, SamplesError
 from ..schemas.recipe import Negatives, Recipe
 from ..schemas.times import US_PER_DAY, Time, day_start_us, from_us, iso
 from ..storage.catalog import Catalog
+from .knowing import TIME
 from .record import admit_whole
 from .run import Run
 
 ROWS_AT_ONCE = 4_000_000  # timeline rows in memory at a time; buckets are grouped to stay below it
 DAY_SHIFT = 40  # sample_id = days since 1970 << 40 | place in the day
 NEGATIVES_FROM_DAYS = 7
-
-_TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def assemble(timeline: pl.DataFrame, recipe: Recipe, *, day_start_us: int, seale
         outcomes = timeline.filter(pl.col("event_type") == label.event_type)
         credited = credit(outcomes, exposures, ["user_id", *recipe.match], label.window_us, label.maturity_us)
         rows = rows.with_columns(pl.col("event_id").is_in(credited.implode()).cast(pl.Int8).alias(label.name))
-    final = pl.lit(sealed_us - recipe.maturity_us).cast(_TIME)
+    final = pl.lit(sealed_us - recipe.maturity_us).cast(TIME)
     return rows.select(
         "user_id",
         "item_id",
@@ -288,7 +287,7 @@ def _pool(timelines: pl.LazyFrame, recipe: Recipe, start_us: int) -> pl.DataFram
 def _content_times(catalog: Catalog) -> pl.DataFrame:
     content = catalog.table("content")
     if not content.exists:
-        return pl.DataFrame(schema={"item_id": pl.Int64, "content_known_at": _TIME})
+        return pl.DataFrame(schema={"item_id": pl.Int64, "content_known_at": TIME})
     return content.scan().select("item_id", pl.col("known_at").alias("content_known_at")).unique().collect()
 
 
@@ -297,7 +296,7 @@ def _no_rows(catalog: Catalog) -> pl.DataFrame:
 
 
 def _between(column: str, start_us: int, end_us: int) -> pl.Expr:
-    return (pl.col(column) >= pl.lit(start_us).cast(_TIME)) & (pl.col(column) < pl.lit(end_us).cast(_TIME))
+    return (pl.col(column) >= pl.lit(start_us).cast(TIME)) & (pl.col(column) < pl.lit(end_us).cast(TIME))
 
 
 def _schema(catalog: Catalog, recipe: Recipe) -> pa.Schema:

@@ -11,8 +11,7 @@ import polars as pl
 from ..quality import gate
 from ..schemas.contract import Contract
 from ..storage.catalog import SEAL, Catalog
-from . import resolve as resolving
-from . import sources
+from . import resolving, sources
 from .ingest import BATCH_ROWS, rejected_rows, stamp, target_of
 from .run import Run
 
@@ -35,7 +34,9 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     run = run or Run()
     target = target_of(catalog, contract)
     rows = read = admitted = quarantined = 0
-    verdicts, checks, reasons = set[str](), [], []
+    verdicts = set[str]()
+    checks: list[gate.CheckResult] = []
+    reasons: list[pl.DataFrame] = []
     for path in sources.discover(paths).files:
         for batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
             resolved = resolving.resolve(batch.frame, contract)

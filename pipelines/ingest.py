@@ -24,12 +24,11 @@ from ..schemas.contract import Contract
 from ..schemas.errors import CommitConflictError, GateError, ReclakeError
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Table
-from . import resolve as resolving
-from . import sources
+from . import resolving, sources
+from .knowing import TIME, available, known_at
 from .run import Run
 
 BATCH_ROWS = 250_000
-_TIME = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,22 +220,15 @@ def ingest_batch(
 def stamp(
     rows: pl.DataFrame, contract: Contract, *, arrival_us: int, sealed_us: int | None, buckets: int
 ) -> pl.DataFrame:
-    """Kernel: contract rows with available_at filled in, known_at, and where they belong.
-
-    known_at = max(event_time, available_at). A claim to have been known inside a sealed era is not believed: the row
-    is known from its arrival (live contracts) or from the end of the last sealed era (bootstrap loads). The claim
-    stays in its own columns.
-    """
+    """Kernel: contract rows with available_at filled in, known_at, and where they belong."""
     happened = _happened(contract)
-    arrival = pl.lit(arrival_us).cast(_TIME)
-    default = pl.col(happened) if contract.available_at == "event_time" and happened != "available_at" else arrival
-    stamped = rows.with_columns(pl.coalesce("available_at", default).alias("available_at"))
-    known = pl.max_horizontal(happened, "available_at")
-    if sealed_us is not None:
-        sealed = pl.lit(sealed_us).cast(_TIME)
-        instead = pl.lit(max(arrival_us, sealed_us)).cast(_TIME) if contract.feed == "live" else sealed
-        known = pl.when(known < sealed).then(instead).otherwise(known)
-    stamped = stamped.with_columns(known.alias("known_at"))
+    stamped = rows.with_columns(
+        available(contract, happened=happened, arrival_us=arrival_us).alias("available_at")
+    ).with_columns(
+        known_at(
+            contract, pl.max_horizontal(happened, "available_at"), arrival_us=arrival_us, sealed_us=sealed_us
+        ).alias("known_at")
+    )
     if contract.kind == "content":
         return stamped
     bucket = pl.Series(shapes.BUCKET, bucket_of(stamped["user_id"].to_numpy(), buckets), dtype=pl.Int32)
@@ -297,7 +289,7 @@ def _quarantine(
         pl.lit(target.contract.name).alias("contract"),
         pl.lit(target.contract.version, dtype=pl.Int32).alias("contract_version"),
         pl.lit(source_name).alias("source"),
-        pl.lit(at_us).cast(_TIME).alias("quarantined_at"),
+        pl.lit(at_us).cast(TIME).alias("quarantined_at"),
         pl.lit(run.id).alias("run_id"),
     ).select(shapes.QUARANTINE.names)
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .assemble import SamplesResult
     from .ingest import IngestResult
     from .media import MediaResult
-    from .pack import PackResult
+    from .packing import PackResult
     from .replay import ReplayResult
     from .report import ReportResult
     from .seal import SealResult
@@ -113,7 +113,7 @@ class Lake:
         from .media import run_media
 
         run = run or Run()
-        return run_media(self.catalog, plan, Path(manifest), now_us=run.now_us())
+        return run_media(self.catalog, plan, Path(manifest), now_us=run.now_us(), progress=run.progress)
 
     def pin(self, name: str) -> Pin:
         """Name the present versions of all tables and keep them alive."""
@@ -123,11 +123,16 @@ class Lake:
         """Let go of what a pin keeps alive."""
         return self.catalog.remove_pin(name)
 
-    def pack(self, recipe: str, *, pin: str, out: str | Path, history: int | None = None) -> PackResult:
+    def pack(
+        self, recipe: str, *, pin: str, out: str | Path, history: int | None = None, run: Run | None = None
+    ) -> PackResult:
         """Write the pinned samples of a recipe as shards that a feed reads. See pipelines.pack.pack."""
-        from .pack import pack
+        from .packing import pack
 
-        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history)
+        def report(done: int, total: int) -> None:
+            (run or Run()).progress(f"pack {recipe}", done, total)
+
+        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history, progress=report)
 
     def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""

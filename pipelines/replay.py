@@ -11,12 +11,11 @@ from ..quality import gate
 from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
 from ..storage.catalog import SEAL, Catalog
-from . import resolve as resolving
-from . import sources
+from . import resolving, sources
 from .ingest import Target, fresh_rows, stamp, target_of
+from .knowing import TIME
 from .run import Run
 
-_TIME = pl.Datetime("us", "UTC")
 _RANK = {"duplicate": 0, "admitted": 1, "quarantined": 2}  # of a row's events the highest is the row's outcome
 
 
@@ -153,7 +152,7 @@ def _store(
     at_us = run.now_us()
     ledger = outcome.with_columns(
         pl.lit(target.contract.version, dtype=pl.Int32).alias("contract_version"),
-        pl.lit(at_us).cast(_TIME).alias("replayed_at"),
+        pl.lit(at_us).cast(TIME).alias("replayed_at"),
         pl.lit(run.id).alias("run_id"),
     ).select(shapes.REPLAYS.names)
     catalog.table("replays").append(gate.record(ledger.to_arrow(), shapes.REPLAYS, name="replays"))

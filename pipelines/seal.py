@@ -24,13 +24,13 @@ from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Commit
+from .knowing import TIME
 from .ordinals import SealedPart, seal_part
 from .record import store_verdict
 from .run import Run
 
 ENGINES = ("local", "spark")
 ROWS_AT_ONCE = 4_000_000  # events of one era in memory at a time, about 1 GB with the shipped contract
-_TIME = pl.Datetime("us", "UTC")
 
 PartsOf = Callable[[Era], list[SealedPart]]
 
@@ -147,8 +147,8 @@ def events_between(catalog: Catalog, era: Era) -> pl.LazyFrame:
         .scan()
         .filter(
             pl.col(shapes.DAY).is_between(first, last),
-            pl.col("known_at") >= pl.lit(era.start_us).cast(_TIME),
-            pl.col("known_at") < pl.lit(era.end_us).cast(_TIME),
+            pl.col("known_at") >= pl.lit(era.start_us).cast(TIME),
+            pl.col("known_at") < pl.lit(era.end_us).cast(TIME),
         )
         .drop(shapes.DAY)
     )

@@ -9,9 +9,8 @@ from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.errors import ReclakeError
 from ..storage.catalog import Catalog
+from .knowing import TIME
 from .ordinals import give_ordinals
-
-_TIME = pl.Datetime("us", "UTC")
 
 
 def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, last: int | None = None) -> pa.Table:
@@ -49,10 +48,10 @@ def _tail(catalog: Catalog, user_id: int, bucket: int, before_us: int | None) ->
     sealed = catalog.sealed_through_us
     rows = events.scan().filter(pl.col(shapes.BUCKET) == bucket, pl.col("user_id") == user_id)
     if sealed is not None:
-        start = pl.lit(sealed).cast(_TIME)
+        start = pl.lit(sealed).cast(TIME)
         rows = rows.filter(pl.col(shapes.DAY) >= start.dt.date(), pl.col("known_at") >= start)
     if before_us is not None:
-        rows = rows.filter(pl.col("known_at") < pl.lit(before_us).cast(_TIME))
+        rows = rows.filter(pl.col("known_at") < pl.lit(before_us).cast(TIME))
     return rows.drop(shapes.DAY).collect()
 
 
@@ -76,7 +75,7 @@ def _sealed(catalog: Catalog, user_id: int, bucket: int, before_us: int | None, 
     scan = catalog.table("timelines").scan()
     mine = scan.filter(pl.col(shapes.BUCKET) == bucket, pl.col("user_id") == user_id)
     if before_us is not None:
-        mine = mine.filter(pl.col("known_at") < pl.lit(before_us).cast(_TIME))
+        mine = mine.filter(pl.col("known_at") < pl.lit(before_us).cast(TIME))
     entries = _entries(catalog, user_id, bucket).sort("era", descending=True)
     if wanted is None:
         return mine.filter(pl.col(shapes.ERA).is_in(entries["era"].implode())).collect().sort("ordinal")

@@ -46,6 +46,7 @@ def write_avro(path: Path, rows: pl.DataFrame) -> None:
     fields = [{"name": name, "type": ["null", _AVRO_TYPES[dtype]]} for name, dtype in COLUMNS.items()]
     schema = {"type": "record", "name": "events", "namespace": "reclake", "fields": fields}
     header["meta"]["avro.schema"] = json.dumps(schema).encode()
+    header["meta"] = dict(sorted(header["meta"].items()))  # Polars writes them in an order that changes
     with path.open("wb") as file:
         fastavro.schemaless_writer(file, _HEADER, header)
         file.write(buffer.read())

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclake.pipelines.pack_rows import encode_strings, pack_bucket
+from reclake.pipelines.packing.rows import encode_strings, pack_bucket
 from reclake.storage.shard_manifest import Manifest, write_manifest
 from reclake.storage.shard_writer import ShardWriter
 

@@ -1,0 +1,141 @@
+"""Pools: the decoded chunks among whose samples an epoch's order moves, and batches cut from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...schemas.errors import ShardError
+from ...storage.shard_manifest import Column
+from ...storage.shards import Chunk, Content, ShardSet, Values
+from .batch import Batch, Jagged
+from .order import EpochOrder
+from .windows import Array, Buffers, Int64s, copy_windows, plan_windows
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of a shard set: which columns, how long the windows are, and onto which memory."""
+
+    shards: ShardSet
+    samples: tuple[Column, ...]
+    history: tuple[Column, ...]
+    length: int
+    content: Mapping[str, Content]
+    buffers: Buffers = field(default_factory=Buffers)
+
+
+class Pool:
+    """One pool of an epoch. `fill` each chunk and `arrange`, in any order and from any threads; then cut batches.
+
+    All arrays are laid out chunk after chunk; `within` says which sample comes at each place of the epoch's order.
+    """
+
+    def __init__(self, reading: Reading, order: EpochOrder, index: int) -> None:
+        self._reading = reading
+        self._order = order
+        self._index = index
+        self._chunks = order.chunks_of(index)
+        self._samples_at = np.concatenate([[0], np.cumsum(reading.shards.chunk_samples[self._chunks])])
+        self._events_at = np.concatenate([[0], np.cumsum(reading.shards.chunk_events[self._chunks])])
+        samples, events = int(self._samples_at[-1]), int(self._events_at[-1])
+        lend, flags = reading.buffers.lend, np.dtype(np.bool_)
+        self.user_id = lend(samples, np.dtype(np.int64))
+        self.columns = {c.name: lend(samples, c.dtype) for c in reading.samples}
+        self.valid = {c.name: lend(samples, flags) for c in reading.samples if c.nulls}
+        self.window_start: Int64s = lend(samples, np.dtype(np.int64))
+        self.window_length: Int64s = lend(samples, np.dtype(np.int64))
+        self.history = {c.name: lend(events, c.dtype) for c in reading.history}
+        self.history_valid = {c.name: lend(events, flags) for c in reading.history if c.nulls}
+        self.within: Int64s = np.empty(0, dtype=np.int64)
+
+    @property
+    def chunk_count(self) -> int:
+        return len(self._chunks)
+
+    def arrange(self) -> None:
+        """Compute the order within the pool."""
+        self.within = self._order.within(self._index)
+
+    def fill(self, at: int) -> None:
+        """Read the pool's chunk number `at` into its place.
+
+        Raises:
+            ShardError: it cannot be read, or a sample's window is not in it.
+        """
+        reading = self._reading
+        samples = slice(int(self._samples_at[at]), int(self._samples_at[at + 1]))
+        chunk = reading.shards.read_chunk(
+            int(self._chunks[at]),
+            samples=[c.name for c in reading.samples],
+            history=[c.name for c in reading.history],
+        )
+        _store(chunk.samples, samples, self.columns, self.valid)
+        per_row = np.diff(chunk.sample_offsets)
+        self.user_id[samples] = np.repeat(chunk.user_id, per_row)
+        if not reading.history:
+            self.window_start[samples] = self.window_length[samples] = 0
+            return
+        first_event = int(self._events_at[at])
+        _store(chunk.history, slice(first_event, int(self._events_at[at + 1])), self.history, self.history_valid)
+        start, length = _windows(chunk, per_row, reading.length, reading.shards, int(self._chunks[at]))
+        self.window_start[samples] = start + first_event
+        self.window_length[samples] = length
+
+
+def _store(values: Mapping[str, Values], at: slice, into: Mapping[str, Array], valid: Mapping[str, Array]) -> None:
+    for name, read in values.items():
+        into[name][at] = read.array
+        if read.valid is not None:
+            valid[name][at] = read.valid
+
+
+def _windows(chunk: Chunk, per_row: Int64s, length: int, shards: ShardSet, number: int) -> tuple[Int64s, Int64s]:
+    """(S,) start within the chunk's events, (S,) length of each sample's window timeline[max(seen-L, 0) : seen]."""
+    seen = chunk.samples["seen"].array
+    # Where ordinal 0 of the user's timeline would stand among the chunk's events.
+    origin = np.repeat(chunk.history_offsets[:-1] - chunk.first_ordinal, per_row)
+    lengths = np.minimum(seen, length)
+    start = origin + seen - lengths
+    outside = (start < np.repeat(chunk.history_offsets[:-1], per_row)) | (
+        origin + seen > np.repeat(chunk.history_offsets[1:], per_row)
+    )
+    if outside.any():
+        sample = chunk.samples["sample_id"].array[np.flatnonzero(outside)[0]]
+        raise ShardError(
+            "a sample's history is not in its row",
+            where=f"{shards.folder}, chunk {number}, sample {sample}",
+            expected=f"the last {length} events before `seen`",
+            hint="pack again",
+        )
+    return start, lengths
+
+
+def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading) -> Batch:
+    """The batch that is samples [begin, end) of each of some pools, one after the other. It owns its memory."""
+    chosen = [(pool, pool.within[begin:end]) for pool, begin, end in pieces]
+    columns = {"user_id": np.concatenate([pool.user_id[rows] for pool, rows in chosen])}
+    columns |= {c.name: np.concatenate([p.columns[c.name][rows] for p, rows in chosen]) for c in reading.samples}
+    valid = {c.name: np.concatenate([p.valid[c.name][rows] for p, rows in chosen]) for c in reading.samples if c.nulls}
+    plans, offsets = [], [np.zeros(1, dtype=np.int64)]
+    for pool, rows in chosen:
+        plan = plan_windows(pool.window_start[rows], pool.window_length[rows], offset=int(offsets[-1][-1]))
+        plans.append(plan)
+        offsets.append(plan.offsets[1:])
+    ends: Int64s = np.concatenate(offsets)
+
+    def gathered(name: str, dtype: np.dtype[Any], masks: bool) -> Array:
+        out = reading.buffers.lend(int(ends[-1]), dtype)
+        for (pool, _), plan in zip(chosen, plans, strict=True):
+            copy_windows(pool.history_valid[name] if masks else pool.history[name], plan, out)
+        return out
+
+    flags: np.dtype[Any] = np.dtype(np.bool_)
+    history = {
+        c.name: Jagged(gathered(c.name, c.dtype, False), ends, gathered(c.name, flags, True) if c.nulls else None)
+        for c in reading.history
+    }
+    return Batch(columns, valid, history, reading.content)

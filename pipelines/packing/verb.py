@@ -1,0 +1,216 @@
+"""Pack: a pinned sample set as shards, one row per user with its history window once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ...schemas.errors import RecipeError, ShardError
+from ...schemas.recipe import Recipe
+from ...storage.faults import translated
+from ...storage.shard_manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from ...storage.shard_writer import ShardWriter
+from .content import ContentIndex, write_content
+from .rows import encode_strings, pack_bucket
+
+if TYPE_CHECKING:
+    from ...storage.catalog import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """What a pack wrote, or found there. `events` counts stored history events; `kept` that nothing had to be done."""
+
+    path: Path
+    samples: int
+    users: int
+    rows: int
+    events: int
+    shards: int
+    chunks: int
+    bytes: int
+    fingerprint: str
+    kept: bool
+
+
+def pack(
+    catalog: Catalog,
+    recipe_name: str,
+    *,
+    pin: str,
+    out: Path,
+    history: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PackResult:
+    """Write the shard set of a recipe's samples at a pin into the folder `out`, one bucket in memory at a time.
+
+    The folder appears whole or not at all. Where it holds the same set already (pin, recipe, history), it is kept.
+
+    Args:
+        history: events of a window at most; the recipe's own by default.
+        progress: called with (buckets done, buckets).
+
+    Raises:
+        PinError, RecipeError: the pin or recipe is unknown, or the pin has no samples of the recipe.
+        ShardError: `out` holds something else, or the samples do not fit the timelines.
+        StorageError: the folder cannot be written.
+    """
+    pinned = catalog.pin(pin)
+    if recipe_name not in pinned.recipes:
+        known = ", ".join(pinned.recipes) or "no recipe"
+        raise RecipeError("the pin does not hold this recipe", where=f"pin {pin}", expected=known, got=recipe_name)
+    recipe = catalog.recipe(recipe_name, pinned.recipes[recipe_name])
+    length = recipe.history_length if history is None else history
+    if length < 0:
+        raise ShardError("not a history length", expected="0 or more events", got=length)
+    tables = ["timelines", f"samples/{recipe_name}", *(["content"] if recipe.content else [])]
+    source = _Source(catalog, recipe, {name: pinned.version_of(name) for name in tables}, length)
+    identity = {
+        "recipe": {"name": recipe.name, "version": recipe.version, "fingerprint": recipe.fingerprint},
+        "pin": {"name": pin, "tables": source.versions},
+    }
+    kept = _existing(out, identity, length)
+    if kept is not None:
+        return _result(out, kept, kept=True)
+    with _staged(out) as folder:
+        manifest = _write(source, folder, identity, progress)
+        write_manifest(folder, manifest)
+    return _result(out, manifest, kept=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The pinned tables that a pack reads."""
+
+    catalog: Catalog
+    recipe: Recipe
+    versions: dict[str, int]
+    length: int
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        return self.catalog.table(name).scan(version=self.versions[name])
+
+    @property
+    def samples(self) -> str:
+        return f"samples/{self.recipe.name}"
+
+    def bucket(self, number: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The samples of a bucket, and of its users' timelines what their windows need."""
+        samples = self.scan(self.samples).filter(pl.col("bucket") == number).collect()
+        needs = samples.group_by("user_id").agg(
+            pl.max_horizontal(pl.col("seen").min() - self.length, 0).alias("_from"), pl.col("seen").max().alias("_to")
+        )
+        fields = [name for name in self.recipe.history_fields if name not in ("user_id", "ordinal", "known_at")]
+        timeline = self.scan("timelines").filter(pl.col("bucket") == number)
+        if samples.height:
+            timeline = timeline.filter(pl.col("known_at") < samples["request_time"].max())
+        timeline = (
+            timeline.select("user_id", "ordinal", "known_at", *fields)
+            .join(needs.lazy(), on="user_id", how="inner")
+            .filter((pl.col("ordinal") >= pl.col("_from")) & (pl.col("ordinal") < pl.col("_to")))
+            .drop("_from", "_to")
+        )
+        return samples, timeline.collect()
+
+
+def _write(
+    source: _Source, folder: Path, identity: dict[str, Any], progress: Callable[[int, int], None] | None
+) -> Manifest:
+    recipe, buckets = source.recipe, source.catalog.buckets
+    labels = [label.name for label in recipe.labels]
+    index = ContentIndex.of(source.scan(source.samples)) if recipe.content else None
+    writer = ShardWriter(folder)
+    vocabularies: dict[str, list[str]] = {}
+    try:
+        for bucket in range(buckets):
+            samples, timeline = source.bucket(bucket)
+            if samples.height:
+                if index is not None:
+                    samples = index.number(samples)
+                samples, vocabularies = encode_strings(samples, recipe.features, vocabularies)
+                timeline, vocabularies = encode_strings(timeline, recipe.history_fields, vocabularies)
+                writer.add(
+                    pack_bucket(
+                        samples,
+                        timeline,
+                        length=source.length,
+                        history_fields=recipe.history_fields,
+                        labels=labels,
+                        features=recipe.features,
+                    )
+                )
+            if progress is not None:
+                progress(bucket + 1, buckets)
+        columns, history, digest = writer.close()
+    finally:
+        writer.abort()
+    content = {} if index is None else write_content(folder, index, source.scan("content"), recipe.content)
+    return Manifest(
+        **identity,
+        history_length=source.length,
+        labels=tuple(labels),
+        features=recipe.features,
+        samples=columns,
+        history=history,
+        vocabularies={name: tuple(words) for name, words in vocabularies.items()},
+        content=content,
+        samples_blake2b=digest,
+        users=writer.users,
+        shards=tuple(writer.shards),
+    )
+
+
+def _existing(out: Path, identity: dict[str, Any], length: int) -> Manifest | None:
+    """The manifest of the same set, if `out` holds it; None if there is nothing."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    hint = "choose another folder, or remove this one"
+    if not (out / MANIFEST).is_file():
+        raise ShardError("the folder holds something else", where=out, expected="no folder, or a shard set", hint=hint)
+    manifest = read_manifest(out)
+    asked = identity | {"history_length": length}
+    found = {name: manifest.identity[name] for name in asked}
+    if found != asked:
+        raise ShardError("the folder holds another shard set", where=out, expected=asked, got=found, hint=hint)
+    return manifest
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` at the end, and is gone if there is an error.
+
+    What a killed pack left there is removed by the next one.
+    """
+    folder = out.parent / f".{out.name}.packing"
+    with translated(out):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+            folder.rename(out)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _result(out: Path, manifest: Manifest, *, kept: bool) -> PackResult:
+    shards = manifest.shards
+    return PackResult(
+        path=out,
+        samples=manifest.sample_count,
+        users=manifest.users,
+        rows=sum(s.rows for s in shards),
+        events=sum(sum(s.chunk_events) for s in shards),
+        shards=len(shards),
+        chunks=sum(len(s.chunk_samples) for s in shards),
+        bytes=sum(s.bytes for s in shards),
+        fingerprint=manifest.fingerprint,
+        kept=kept,
+    )

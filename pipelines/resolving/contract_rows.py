@@ -1,0 +1,197 @@
+"""Resolve: source columns become contract rows, each value exactly, or its row is rejected with every reason. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from ...schemas import shapes
+from ...schemas.avro import AvroType, split_nullable, to_arrow
+from ...schemas.contract import Contract, Field
+from ...schemas.errors import ContractError, MappingError, SourceError
+from . import mapping
+from .casts import cast, describe, polars_type, type_name
+from .suggest import did_you_mean
+
+ROW, EMIT = "_row", "_emit"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Contract rows of one source batch.
+
+    `rows`: the contract's columns in its order and exact types, `_row` (Int64, the frame's row) and `_emit` (Int32,
+    which event of that row), ordered by both. `rejected`: `_row`, `_emit`, `reasons` (a list of shapes.REASON), one
+    row for each event that did not resolve. `ignored`: source columns that nobody reads.
+    """
+
+    rows: pl.DataFrame
+    rejected: pl.DataFrame
+    ignored: tuple[str, ...]
+
+
+def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
+    """The events of a decoded batch, by the contract's mapping if it has one, else by column name and alias.
+
+    A missing column gives the field's default, or null. A null in a field that is neither nullable nor has a default,
+    a value of another type, out of range or not among an enum's symbols rejects the event; all its reasons are kept.
+
+    Raises:
+        SourceError: a required field's column is missing altogether.
+        MappingError: an expression is not SQL, reads a column that is not there, or leaves a required field out.
+    """
+    if contract.mapping is None:
+        columns, ignored = _by_name(frame, contract)
+        places = pl.int_range(frame.height, eager=True)
+        parts = [_conform(columns, places, 0, contract)]
+    else:
+        parts, read = [], set[str]()
+        for number, emit in enumerate(contract.mapping.emits):
+            _check_complete(number, {name for name, _ in emit.fields}, contract)
+            evaluated = mapping.evaluate(frame, emit, where=f"contract {contract.name}, mapping, emit {number}")
+            read |= evaluated.read
+            columns = {name: evaluated.rows[name] for name, _ in emit.fields}
+            parts.append(_conform(columns, evaluated.places, number, contract))
+            parts.append((parts[-1][0].clear(), _rejected(evaluated.failed, number)))
+        ignored = tuple(name for name in frame.columns if name not in read)
+    rows = pl.concat([rows for rows, _ in parts])
+    rejected = pl.concat([refused for _, refused in parts])
+    if len(parts) > 1:
+        rows, rejected = rows.sort(ROW, EMIT), rejected.sort(ROW, EMIT)
+    return Resolved(rows, rejected, ignored)
+
+
+def _by_name(frame: pl.DataFrame, contract: Contract) -> tuple[dict[str, pl.Series], tuple[str, ...]]:
+    """The column of each field, by its name or else an alias, and the columns that are none."""
+    sources: dict[str, str] = {}
+    for field in contract.fields:
+        found = next((name for name in (field.name, *field.aliases) if name in frame.columns), None)
+        if found is not None:
+            sources[field.name] = found
+        elif _required(field):
+            others = set(frame.columns) - {f.name for f in contract.fields}
+            raise SourceError(
+                f"no column for the required field {field.name}",
+                where=f"contract {contract.name}",
+                expected=f"{field.name}: {type_name(field.avro)}",
+                got="columns " + (", ".join(frame.columns) or "(none)"),
+                hint=did_you_mean(field.name, others)
+                + "rename the column, give the field an alias, or map it in the contract's mapping",
+            )
+    read = set(sources.values())
+    columns = {name: frame[source] for name, source in sources.items()}
+    return columns, tuple(name for name in frame.columns if name not in read)
+
+
+def _required(field: Field) -> bool:
+    return not field.nullable and not field.has_default
+
+
+def _check_complete(number: int, given: set[str], contract: Contract) -> None:
+    lacking = [field for field in contract.fields if _required(field) and field.name not in given]
+    if lacking:
+        raise MappingError(
+            "a mapping leaves out required fields",
+            where=f"contract {contract.name}, mapping, emit {number}",
+            expected=", ".join(f"{field.name}: {type_name(field.avro)}" for field in lacking),
+            got="fields " + ", ".join(sorted(given)),
+            hint="give each of them an expression, or make it nullable",
+        )
+
+
+def _conform(
+    columns: dict[str, pl.Series], places: pl.Series, emit: int, contract: Contract
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cast every column to its field; (rows that fit, rejected rows). `places` are the frame's rows, Int64."""
+    fits = pl.repeat(True, len(places), dtype=pl.Boolean, eager=True)
+    out, reasons = [], []
+    for field in contract.fields:
+        if field.name not in columns:
+            out.append(pl.repeat(None, len(places), dtype=polars_type(field.avro), eager=True).alias(field.name))
+            if field.has_default:
+                out[-1] = _with_default(out[-1], field, contract)
+            continue
+        source = columns[field.name]
+        done = cast(source, field.avro)
+        values, bad = done.values, done.bad
+        if not field.nullable:
+            if field.has_default:
+                values = pl.select(pl.when(~bad).then(_with_default(values, field, contract))).to_series()
+            else:
+                bad = bad | source.is_null()
+        if bad.any():
+            fits = fits & ~bad
+            reasons.append(
+                _reasons(places.filter(bad), describe(source.filter(bad)), field.name, type_name(field.avro))
+            )
+        out.append(values.alias(field.name))
+    out.append(places.cast(pl.Int64).alias(ROW))
+    out.append(pl.repeat(emit, len(places), dtype=pl.Int32, eager=True).alias(EMIT))
+    rows = pl.DataFrame(out)
+    return rows if fits.all() else rows.filter(fits), _rejected(reasons, emit)
+
+
+def _reasons(places: pl.Series, got: pl.Series, column: str, expected: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            ROW: places.cast(pl.Int64),
+            "check": pl.repeat("resolve", len(places), dtype=pl.String, eager=True),
+            "column": pl.repeat(column, len(places), dtype=pl.String, eager=True),
+            "severity": pl.repeat("error", len(places), dtype=pl.String, eager=True),
+            "expected": pl.repeat(expected, len(places), dtype=pl.String, eager=True),
+            "got": got,
+        }
+    )
+
+
+def _rejected(reasons: list[pl.DataFrame], emit: int) -> pl.DataFrame:
+    """One row for each event with all of its reasons."""
+    struct = pl.Struct({field.name: pl.String() for field in shapes.REASON})
+    if not reasons:
+        return pl.DataFrame(schema={ROW: pl.Int64, EMIT: pl.Int32, "reasons": pl.List(struct)})
+    return (
+        pl.concat(reasons)
+        .select(ROW, pl.struct([field.name for field in shapes.REASON]).alias("reasons"))
+        .group_by(ROW, maintain_order=True)
+        .agg("reasons")
+        .sort(ROW)
+        .select(ROW, pl.lit(emit, dtype=pl.Int32).alias(EMIT), "reasons")
+    )
+
+
+def _with_default(values: pl.Series, field: Field, contract: Contract) -> pl.Series:
+    """Nulls replaced by the field's default, as Avro writes defaults in JSON."""
+    if field.default is None:
+        return values
+    arrow = to_arrow(field.avro, where=field.name)
+    try:
+        one = pl.from_arrow(pa.array([_default(field.default, field.avro)], arrow))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, KeyError) as error:
+        raise ContractError(
+            "a default that its field cannot hold",
+            where=f"contract {contract.name}, field {field.name}",
+            expected=type_name(field.avro),
+            got=f"{field.default!r} ({error})",
+        ) from None
+    assert isinstance(one, pl.Series)
+    return pl.select(pl.when(values.is_not_null()).then(values).otherwise(one.cast(values.dtype))).to_series()
+
+
+def _default(value: Any, avro: AvroType) -> Any:
+    """A default in Avro's JSON form as Arrow takes it: bytes are text of code points 0-255, maps are pairs."""
+    avro, _ = split_nullable(avro)
+    kind = avro["type"] if isinstance(avro, dict) else avro
+    match kind:
+        case "bytes" | "fixed":
+            return value.encode("latin-1")
+        case "array":
+            return [_default(item, avro["items"]) for item in value]
+        case "map":
+            return [(key, _default(item, avro["values"])) for key, item in value.items()]
+        case "record":
+            return {f["name"]: _default(value.get(f["name"], f.get("default")), f["type"]) for f in avro["fields"]}
+        case _:
+            return value

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reclake.pipelines.feed import Feed
+from reclake.pipelines.packing import pack
+from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_starts
+from reclake.quality.gate import record
+from reclake.schemas import recipe as recipes
+from reclake.schemas import shapes
+from reclake.schemas.errors import PinError, RecipeError, ShardError, StorageError
+from reclake.storage.catalog import Catalog
+from reclake.storage.shards import ShardSet
+
+US = pl.Datetime("us", "UTC")
+
+
+def rows_of(world: Any, length: int, **options: Any) -> pa.Table:
+    samples, _ = encode_strings(world.samples, ["place"], {})
+    fields = ["item_id", "watch_ms"]
+    return pack_bucket(
+        samples, world.timeline, length=length, history_fields=fields, labels=["click"], features=["place"], **options
+    )
+
+
+def unpacked(rows: pa.Table, length: int) -> dict[int, tuple[int, list[int | None]]]:
+    """sample_id -> (user, window of watch_ms), taken from the rows one by one."""
+    found = {}
+    for row in rows.to_pylist():
+        for sample, seen in zip(row["samples"]["sample_id"], row["samples"]["seen"], strict=True):
+            begin, end = max(seen - length, 0) - row["first_ordinal"], seen - row["first_ordinal"]
+            assert begin >= 0
+            found[sample] = (row["user_id"], row["history"]["watch_ms"][begin:end])
+    return found
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 1000])
+@pytest.mark.parametrize("row_samples", [3, 1024])
+def test_every_window_is_what_the_law_says(world: Any, length: int, row_samples: int) -> None:
+    found = unpacked(rows_of(world, length, row_samples=row_samples), length)
+    assert sorted(found) == sorted(world.samples["sample_id"].to_list())
+    for sample, user, seen in world.samples.select("sample_id", "user_id", "seen").iter_rows():
+        assert found[sample] == (user, world.window(user, seen, length, "watch_ms") if length else [])
+
+
+def test_rows_are_sorted_and_do_not_depend_on_the_order_of_the_input(world: Any) -> None:
+    again = type(world)(world.samples.reverse(), world.timeline.sample(fraction=1, shuffle=True, seed=3))
+    assert rows_of(world, 32).equals(rows_of(again, 32))
+
+
+def test_windows_that_do_not_touch_are_stored_apart() -> None:
+    starts = row_starts(np.array([1, 1, 1, 2]), np.array([10, 14, 19, 19]), length=4)
+    assert starts.tolist() == [0, 2, 3]
+
+
+@given(
+    seen=st.lists(st.integers(0, 400_000), min_size=1, max_size=60).map(sorted),
+    length=st.integers(0, 5000),
+    row_samples=st.integers(1, 10),
+)
+def test_rows_stay_bounded_whatever_a_user_did(seen: list[int], length: int, row_samples: int) -> None:
+    users = np.ones(len(seen), dtype=np.int64)
+    starts = row_starts(users, np.array(seen), length=length, row_samples=row_samples)
+    for begin, end in zip(starts, [*starts[1:], len(seen)], strict=True):
+        assert end - begin <= row_samples
+        assert seen[end - 1] - seen[begin] <= max(8 * length, 65_536)
+
+
+def test_a_missing_event_is_an_error_that_names_it(world: Any) -> None:
+    user, seen = world.samples.filter(pl.col("seen") > 5).select("user_id", "seen").row(0)
+    gone = (pl.col("user_id") == user) & (pl.col("ordinal") == seen - 2)
+    with pytest.raises(ShardError, match=rf"user {user}[\s\S]*ordinal {seen - 2}"):
+        rows_of(type(world)(world.samples, world.timeline.filter(~gone)), 32)
+    with pytest.raises(ShardError, match="missing"):
+        rows_of(type(world)(world.samples, world.timeline.filter(pl.col("user_id") != user)), 32)
+
+
+def test_a_timeline_may_begin_where_the_windows_begin(world: Any) -> None:
+    needs = world.samples.group_by("user_id").agg(pl.col("seen").min() - 32, pl.col("seen").max().alias("to"))
+    part = world.timeline.join(needs, on="user_id").filter(
+        pl.col("ordinal") >= pl.col("seen"), pl.col("ordinal") < pl.col("to")
+    )
+    assert part.height < world.timeline.height
+    assert rows_of(type(world)(world.samples, part.drop("seen", "to")), 32).equals(rows_of(world, 32))
+
+
+def test_an_event_that_was_not_known_before_the_request_is_an_error(world: Any) -> None:
+    sample, seen = world.samples.filter(pl.col("seen") > 0).select("sample_id", "seen").row(0)
+    ahead = pl.when(pl.col("sample_id") == sample).then(seen + 1).otherwise("seen").alias("seen")
+    user = world.samples.filter(pl.col("sample_id") == sample)["user_id"][0]
+    known = world.timeline.filter(pl.col("user_id") == user, pl.col("ordinal") == seen)
+    assert known.height, "the user must have a later event"
+    with pytest.raises(ShardError, match="not known before the request"):
+        rows_of(type(world)(world.samples.with_columns(ahead), world.timeline), 32)
+
+
+def test_a_type_that_shards_do_not_carry_is_an_error(world: Any) -> None:
+    listed = world.timeline.with_columns(watch_ms=pl.concat_list("watch_ms"))
+    with pytest.raises(ShardError, match="watch_ms"):
+        rows_of(type(world)(world.samples, listed), 32)
+
+
+def test_strings_become_codes_in_a_vocabulary_that_only_grows() -> None:
+    first, words = encode_strings(pl.DataFrame({"a": ["y", None, "x"], "n": [1, 2, 3]}), ["a", "n"], {})
+    assert first["a"].to_list() == [1, -1, 0]
+    second, words = encode_strings(pl.DataFrame({"a": ["b", "y", "x"]}), ["a"], words)
+    assert second["a"].to_list() == [2, 1, 0]
+    assert words == {"a": ["x", "y", "b"]}
+    assert second["a"].dtype == pl.Int32
+
+
+@pytest.fixture(scope="module")
+def lake(world_maker: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Any]:
+    """A lake with timelines, content and samples of a recipe with content, pinned as `p`."""
+    world = world_maker(users=40, events=60, samples=9, seed=5)
+    catalog = Catalog.create(tmp_path_factory.mktemp("lake") / "lake", buckets=4)
+    catalog.add_recipe(
+        recipes.parse(
+            {
+                "name": "mine",
+                "exposure": "exposure",
+                "labels": {"click": {"event_type": "click", "window": "1h"}},
+                "features": ["surface"],
+                "history": {"length": 16, "fields": ["item_id", "event_type", "watch_ms"]},
+                "content": ["image_embedding"],
+            }
+        )
+    )
+    schema = shapes.timelines(shapes.events(catalog.contract("events")))
+    timeline = world.timeline.with_columns(
+        event_id=pl.format("{}-{}", "user_id", "ordinal"),
+        event_type=pl.col("event_type").fill_null("other"),
+        available_at="known_at",
+        era=pl.lit("20220415T000000-20220416T000000"),
+        bucket=(pl.col("user_id") % 4).cast(pl.Int32),
+    )
+    # Items 0..4 have content, known at two times; the newest vector of item 4 is null.
+    content = pl.DataFrame({"item_id": [0, 1, 2, 3, 4] * 2, "at": [0] * 5 + [1] * 5}).with_columns(
+        image_embedding=pl.concat_list(pl.col("item_id") + 10 * pl.col("at"), pl.lit(1)).cast(pl.List(pl.Float32)),
+    )
+    content = content.with_columns(
+        image_embedding=pl.when((pl.col("item_id") == 4) & (pl.col("at") == 1)).then(None).otherwise("image_embedding"),
+        known_at=pl.col("at").cast(US),
+        plan=pl.lit("plan"),
+    )
+    samples = world.samples.with_columns(
+        item_id=pl.col("sample_id") % 7,
+        event_id=pl.lit("e"),
+        ordinal="seen",
+        content_known_at=pl.when(pl.col("sample_id") % 7 < 5).then((pl.col("sample_id") % 2).cast(US)),
+        bucket=(pl.col("user_id") % 4).cast(pl.Int32),
+        day=pl.lit(date(2022, 4, 15)),
+    )
+    tables = [
+        ("timelines", timeline, schema),
+        ("content", content, shapes.content(catalog.contract("content"))),
+        ("samples/mine", samples, shapes.samples(catalog.recipe("mine"), schema)),
+    ]
+    for name, frame, shape in tables:
+        arrays = [
+            frame[f.name].to_arrow().cast(f.type) if f.name in frame.columns else pa.nulls(frame.height, f.type)
+            for f in shape
+        ]
+        catalog.table(name).append(record(pa.table(arrays, schema=shape), shape, name=name))
+    catalog.create_pin("p")
+    return catalog, type(world)(samples, timeline)
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_the_verb_packs_what_the_pin_holds(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    catalog, world = lake
+    done: list[tuple[int, int]] = []
+    result = pack(catalog, "mine", pin="p", out=tmp_path / "out", progress=lambda *at: done.append(at))
+    assert (result.samples, result.users) == (world.samples.height, world.samples["user_id"].n_unique())
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    manifest = ShardSet(tmp_path / "out").manifest
+    tables = {name: catalog.pin("p").tables[name] for name in ("content", "samples/mine", "timelines")}
+    assert manifest.pin == {"name": "p", "tables": tables}
+    assert manifest.history_length == 16
+    assert [c.name for c in manifest.history] == ["item_id", "event_type", "watch_ms"]
+    assert set(manifest.vocabularies) == {"event_type"}
+
+
+def test_the_same_pin_gives_the_same_bytes(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pack(lake[0], "mine", pin="p", out=tmp_path / name)
+    assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
+
+
+def test_a_set_that_is_there_is_kept_and_another_is_not_overwritten(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert not pack(lake[0], "mine", pin="p", out=out).kept
+    before = folder_bytes(out)
+    assert pack(lake[0], "mine", pin="p", out=out).kept
+    with pytest.raises(ShardError, match="another shard set"):
+        pack(lake[0], "mine", pin="p", out=out, history=8)
+    assert folder_bytes(out) == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(ShardError, match="something else"):
+        pack(lake[0], "mine", pin="p", out=tmp_path / "notes")
+
+
+def test_what_a_killed_pack_left_is_replaced(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    left = tmp_path / ".out.packing"
+    left.mkdir()
+    (left / "shard-00000.parquet").write_bytes(b"half")
+    pack(lake[0], "mine", pin="p", out=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_an_error_leaves_no_folder(lake: tuple[Catalog, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reclake.pipelines.packing.verb.write_manifest", full)
+    with pytest.raises(StorageError, match="No space left"):
+        pack(lake[0], "mine", pin="p", out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_is_gathered_as_it_was_known_at_the_request(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    catalog, world = lake
+    pack(catalog, "mine", pin="p", out=tmp_path / "out")
+    known = dict(zip(world.samples["sample_id"], world.samples["content_known_at"].dt.timestamp("us"), strict=True))
+    rows = 0
+    for batch in Feed(tmp_path / "out", batch_size=16, seed=1, workers=1):
+        vectors, mask = batch.content("image_embedding"), batch.content_mask("image_embedding")
+        assert vectors.dtype == np.float32
+        for sample, item, vector, there in zip(batch["sample_id"], batch["item_id"], vectors, mask, strict=True):
+            at = known[int(sample)]
+            expected = None if at is None or (item == 4 and at == 1) else [item + 10 * at, 1]
+            assert there == (expected is not None)
+            assert vector.tolist() == (expected or [0, 0])
+            rows += 1
+    assert rows == world.samples.height
+
+
+def test_a_pin_or_recipe_that_is_not_there_is_an_error(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    with pytest.raises(PinError, match="unknown pin"):
+        pack(lake[0], "mine", pin="q", out=tmp_path / "out")
+    with pytest.raises(RecipeError, match="does not hold this recipe"):
+        pack(lake[0], "yours", pin="p", out=tmp_path / "out")
+    with pytest.raises(PinError, match="samples/ctr"):
+        pack(lake[0], "ctr", pin="p", out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_are_times_in_the_files(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    pack(lake[0], "mine", pin="p", out=tmp_path / "out")
+    frame = pl.read_parquet(tmp_path / "out" / "shard-00000.parquet")
+    assert frame["samples"].struct.field("request_time").dtype == pl.List(US)

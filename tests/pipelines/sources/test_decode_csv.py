@@ -1,0 +1,118 @@
+"""CSV: every record keeps its number, whatever stands between."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclake.pipelines.sources import SourceBatch, open_source
+from reclake.schemas.contract import Contract, parse, shipped
+from reclake.schemas.errors import SourceError
+
+EVENTS = shipped("events")
+
+
+def mapped(columns: dict[str, Any] | None = None) -> Contract:
+    fields = {
+        "event_id": "concat(u, '-', t)",
+        "user_id": "u",
+        "item_id": "u",
+        "event_type": "kind",
+        "event_time": "t * 1000000",
+    }
+    mapping = {"columns": columns or {}, "emit": [{"fields": fields}]}
+    return parse("mapped", EVENTS.avro_schema, policy={"mapping": mapping})
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def read(path: Path, *, contract: Contract = EVENTS, batch_rows: int = 1000, start: int = 0) -> list[SourceBatch]:
+    return list(open_source(path, contract=contract, batch_rows=batch_rows).batches(start))
+
+
+def until_error(path: Path, *, batch_rows: int, contract: Contract = EVENTS) -> tuple[list[int], SourceError]:
+    """The numbers of the rows that came, and the error that ended them."""
+    rows: list[int] = []
+    batches = open_source(path, contract=contract, batch_rows=batch_rows).batches(0)
+    with pytest.raises(SourceError) as caught:
+        rows.extend(number for batch in batches for number in batch.rows.tolist())
+    return rows, caught.value
+
+
+def test_ragged_rows_are_set_aside_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+    data = b'a,b\n0,0\n1\n\n2,"x\ny"\n3,3,3\n4,"say ""hi"""\n'
+    batches = read(write(tmp_path / "a.csv", data), batch_rows=2)
+    assert [(b.first_row, b.end_row, b.rows.tolist()) for b in batches] == [(0, 2, [0]), (2, 4, [2]), (4, 5, [4])]
+    assert pl.concat([b.frame for b in batches]).rows() == [("0", "0"), ("2", "x\ny"), ("4", 'say "hi"')]
+    bad = [bad for b in batches for bad in b.undecodable]
+    assert [(one.row, one.raw, one.format) for one in bad] == [(1, b"1", "csv"), (3, b"3,3,3", "csv")]
+    assert (bad[1].reason["expected"], bad[1].reason["got"]) == ("2 fields", "3 fields")
+
+
+def test_row_numbers_are_exact_across_read_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reclake.pipelines.sources.decode_csv._BLOCK_BYTES", 64)
+    lines = [b"%d" % n if n % 7 == 0 else b"%d,%d" % (n, n) for n in range(200)]
+    path = write(tmp_path / "a.csv", b"a,b\n" + b"\n".join(lines))
+    for batch_rows in (3, 50, 1000):
+        batches = read(path, batch_rows=batch_rows)
+        frame = pl.concat([b.frame for b in batches])
+        assert frame["a"].cast(pl.Int64).to_list() == np.concatenate([b.rows for b in batches]).tolist()
+        assert [bad.row for b in batches for bad in b.undecodable] == list(range(0, 200, 7))
+        assert batches[-1].end_row == 200
+
+
+def test_an_empty_field_is_null_unless_the_field_is_text(tmp_path: Path) -> None:
+    (batch,) = read(write(tmp_path / "a.csv", b'user_id,request_id,surface\n1,,\n2,"",""\n'))
+    assert batch.frame.rows() == [("1", "", None), ("2", "", None)]
+
+
+@pytest.mark.parametrize("data", [b"a,b\n", b"a,b", b"\xef\xbb\xbfa,b\r\n"])
+def test_a_file_of_nothing_but_a_header_has_no_rows(tmp_path: Path, data: bytes) -> None:
+    assert read(write(tmp_path / "a.csv", data)) == []
+
+
+def test_a_row_that_is_not_utf8_is_set_aside_with_its_bytes(tmp_path: Path) -> None:
+    (batch,) = read(write(tmp_path / "a.csv", b'a,b\n1,2\ncaf\xe9,"x,y"\n3,4\n'))
+    assert batch.rows.tolist() == [0, 2]
+    (bad,) = batch.undecodable
+    assert (bad.row, bad.raw, bad.reason["expected"], bad.reason["column"]) == (1, b'caf\xe9,"x,y"', "UTF-8 text", "a")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_quote_that_is_never_closed_is_named_after_the_rows_before_it(tmp_path: Path, end: bytes) -> None:
+    rows, error = until_error(write(tmp_path / "a.csv", b'a,b\n1,2\n3,"4\n5,6' + end), batch_rows=10)
+    assert rows == [0]
+    assert "row 1" in error.parts()["where"]
+    (batch,) = read(write(tmp_path / "b.csv", b'a,b\n1,"2\n"\n'))
+    assert batch.frame.rows() == [("1", "2\n")]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"a;b\n1;2\n", "commas"),
+        (b"a,b,a\n1,2,3\n", "twice: 'a'"),
+        (b"caf\xe9,b\n1,2\n", "UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"a\n1\n"), ".gz"),
+    ],
+)
+def test_a_csv_file_that_is_something_else_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(write(tmp_path / "a.csv", data))
+    assert says in str(caught.value)
+
+
+def test_csv_columns_of_a_mapping_get_declared_types_or_those_of_the_first_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"u,t,kind,flag,part\n1,5,a,true,0.5\n2,,b,False,\nx,7,c,true,1\n")
+    (batch,) = read(path, contract=mapped({"u": "long"}))
+    assert batch.frame.rows() == [(1, 5, "a", True, 0.5), (2, None, "b", False, None)]
+    assert [(bad.row, bad.raw) for bad in batch.undecodable] == [(2, b"x,7,c,true,1")]

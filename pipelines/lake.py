@@ -56,10 +56,12 @@ class Lake:
             ContractError: it is malformed, or old rows could not be read by it.
             SuiteError: an expectation is unknown, or does not fit the contract's fields.
         """
+        from ..quality.suite import check_with_gx
         from .ingest import target_of
 
         contract = load(Path(path))
         target_of(self.catalog, contract)
+        check_with_gx(contract.expectations)
         return self.catalog.add_contract(contract)
 
     def ingest(

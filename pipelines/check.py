@@ -10,9 +10,9 @@ import polars as pl
 
 from ..quality import gate
 from ..schemas.contract import Contract
-from ..storage.catalog import SEAL, Catalog
+from ..storage.catalog import Catalog
 from . import resolving, sources
-from .ingest import BATCH_ROWS, rejected_rows, stamp, target_of
+from .ingest import BATCH_ROWS, rejected_rows, stamp_and_admit, target_of
 from .run import Run
 
 
@@ -40,25 +40,13 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     for path in sources.discover(paths).files:
         for batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
             resolved = resolving.resolve(batch.frame, contract)
-            stamped = stamp(
-                resolved.rows.drop("_row", "_emit"),
-                contract,
-                arrival_us=run.now_us(),
-                sealed_us=target.table.transaction(SEAL),
-                buckets=catalog.buckets,
-            )
-            admission = gate.admit(
-                stamped.select(target.schema.names).to_arrow(),
-                target.suite,
-                target.schema,
-                contract=contract.name,
-                contract_version=contract.version,
-                verdict_id="check",
-                quarantine_limit=contract.quarantine_limit,
+            refused = resolved.rejected.height + len(batch.undecodable)
+            _, admission = stamp_and_admit(
+                target, resolved.rows, arrival_us=run.now_us(), verdict_id="check", refused_before=refused
             )
             rejected = rejected_rows(batch, resolved, admission)
             rows += batch.end_row - batch.first_row
-            read += resolved.rows.height + resolved.rejected.height + len(batch.undecodable)
+            read += resolved.rows.height + refused
             admitted += admission.admitted.rows.num_rows
             quarantined += rejected.height
             verdicts.add(admission.verdict)

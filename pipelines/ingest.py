@@ -150,29 +150,17 @@ def ingest_batch(
     except ReclakeError as error:
         raise error.within(source_name) from None
     arrival_us = run.now_us()
-    read = resolved.rows.height + resolved.rejected.height + len(batch.undecodable)
+    refused = resolved.rejected.height + len(batch.undecodable)
+    read = resolved.rows.height + refused
     verdict_id = f"{key}-{batch.end_row}"
     while True:
         version = target.table.version
-        stamped = stamp(
-            resolved.rows.drop("_row", "_emit"),
-            target.contract,
-            arrival_us=arrival_us,
-            sealed_us=target.table.transaction(SEAL),
-            buckets=target.catalog.buckets,
-        )
-        admission = gate.admit(
-            stamped.select(target.schema.names).to_arrow(),
-            target.suite,
-            target.schema,
-            contract=target.contract.name,
-            contract_version=target.contract.version,
-            verdict_id=verdict_id,
-            quarantine_limit=target.contract.quarantine_limit,
+        stamped, admission = stamp_and_admit(
+            target, resolved.rows, arrival_us=arrival_us, verdict_id=verdict_id, refused_before=refused
         )
         fresh = fresh_rows(target, admission.admitted, version)
         admitted = admission.admitted.keep(fresh)
-        quarantined = resolved.rejected.height + len(batch.undecodable) + admission.rejected.height
+        quarantined = refused + admission.rejected.height
         counts = Counts(
             rows=batch.end_row - batch.first_row,
             read=read,
@@ -215,6 +203,30 @@ def ingest_batch(
             continue
         _record_verdict(target, verdict, cursor_of(target.contract, key), batch.end_row)
         return counts, resolved.ignored
+
+
+def stamp_and_admit(
+    target: Target, rows: pl.DataFrame, *, arrival_us: int, verdict_id: str, refused_before: int = 0
+) -> tuple[pl.DataFrame, gate.Admission]:
+    """Resolved rows, stamped against what is sealed now, and what the gate says of them."""
+    stamped = stamp(
+        rows.drop("_row", "_emit"),
+        target.contract,
+        arrival_us=arrival_us,
+        sealed_us=target.table.transaction(SEAL),
+        buckets=target.catalog.buckets,
+    )
+    admission = gate.admit(
+        stamped.select(target.schema.names).to_arrow(),
+        target.suite,
+        target.schema,
+        contract=target.contract.name,
+        contract_version=target.contract.version,
+        verdict_id=verdict_id,
+        quarantine_limit=target.contract.quarantine_limit,
+        refused_before=refused_before,
+    )
+    return stamped, admission
 
 
 def stamp(

@@ -10,9 +10,9 @@ import polars as pl
 from ..quality import gate
 from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
-from ..storage.catalog import SEAL, Catalog
+from ..storage.catalog import Catalog
 from . import resolving, sources
-from .ingest import Target, fresh_rows, stamp, target_of
+from .ingest import Target, fresh_rows, stamp_and_admit, target_of
 from .knowing import TIME
 from .run import Run
 
@@ -116,21 +116,7 @@ def _admit(target: Target, candidates: pl.DataFrame, run: Run) -> tuple[int, gat
     """Gate and append; the table's version, the admission, and (_row, _outcome) of every candidate."""
     while True:
         version = target.table.version
-        stamped = stamp(
-            candidates.drop("_row", "_emit"),
-            target.contract,
-            arrival_us=run.now_us(),
-            sealed_us=target.table.transaction(SEAL),
-            buckets=target.catalog.buckets,
-        )
-        admission = gate.admit(
-            stamped.select(target.schema.names).to_arrow(),
-            target.suite,
-            target.schema,
-            contract=target.contract.name,
-            contract_version=target.contract.version,
-            verdict_id=f"replay-{run.id}",
-        )
+        _, admission = stamp_and_admit(target, candidates, arrival_us=run.now_us(), verdict_id=f"replay-{run.id}")
         outcome = np.full(candidates.height, "quarantined", dtype=object)
         if admission.verdict != "stop":
             passed = np.setdiff1d(np.arange(candidates.height), admission.rejected["index"].to_numpy())

@@ -105,10 +105,12 @@ def admit(
     contract_version: int,
     verdict_id: str,
     quarantine_limit: float = 1.0,
+    refused_before: int = 0,
 ) -> Admission:
     """Judges a batch that has the columns of `schema`, in any order, by `schema` and `suite`.
 
-    A critical check that is unmet stops the batch, and so does a rejected share above `quarantine_limit` (0 to 1).
+    A critical check that is unmet stops the batch, and so does a rejected share above `quarantine_limit` (0 to 1), in
+    which the rows count that did not get so far as the gate (`refused_before`).
     Rows that fail a check whose `mostly` is met all the same are admitted.
 
     Raises:
@@ -126,7 +128,8 @@ def admit(
     for failure in failures:
         if failure.severity != "warning":
             rejected[failure.rows] = True
-    stop_reason = _stop_reason(checks, int(rejected.sum()), batch.num_rows, quarantine_limit)
+    out = int(rejected.sum()) + refused_before
+    stop_reason = _stop_reason(checks, out, batch.num_rows + refused_before, quarantine_limit)
     rows = batch.slice(0, 0) if stop_reason else batch
     if rejected.any() and not stop_reason:
         rows = batch.filter(pa.array(~rejected))
@@ -134,7 +137,7 @@ def admit(
         admitted=Admitted(_exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
         rejected=collect(frame, failures, rejected) if rejected.any() else pl.DataFrame(schema=REJECTED),
         checks=tuple(checks),
-        verdict=_verdict(checks, stop_reason, any_rejected=bool(rejected.any())),
+        verdict=_verdict(checks, stop_reason, any_rejected=out > 0),
         stop_reason=stop_reason,
     )
 

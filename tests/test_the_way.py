@@ -145,3 +145,16 @@ def test_kuairand_is_accounted_for_to_the_event(real_data: Path, tmp_path: Path)
     ).collect()
     assert (ids["event_time"].dt.epoch("ms") > ids["shown"]).all()
     assert np.unique(events.select("event_id").collect()["event_id"].to_numpy()).size == result.admitted
+
+
+def test_a_batch_with_more_bad_rows_than_the_contract_allows_is_stopped(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    (tmp_path / "strict.avsc").write_text(shipped.read_text())
+    (tmp_path / "strict.contract.json").write_text(json.dumps({"quarantine_limit": 0.1}))
+    lake.add_contract(tmp_path / "strict.avsc")
+    (tmp_path / "day.csv").write_text(CSV)
+    with pytest.raises(GateError) as refused:
+        lake.ingest("strict", tmp_path / "day.csv")
+    assert "1 of 5 rows" in str(refused.value)
+    assert lake.catalog.table("events").scan().collect().is_empty()

@@ -5,6 +5,9 @@ Steps, each idempotent, so that a kill anywhere and a second run give the same r
    version it looked at, so nothing lands behind it;
 2. for every era (a day, or a shorter rest): ordinals, then one commit of `directory`, then one of `timelines`;
    the last makes the era readable.
+
+Where a span ends decides into which eras it is cut. So a span that was begun is always finished as it was begun, by
+whoever comes next, before another barrier is set.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from ..schemas import shapes
 from ..schemas.buckets import bucket_groups
 from ..schemas.eras import Era, split_days, start_prefix
 from ..schemas.errors import CommitConflictError, EngineError, SealError
-from ..schemas.times import US_PER_DAY, floor_day, from_us, iso
+from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Commit
 from .knowing import TIME
@@ -66,30 +69,64 @@ def seal(
     events = catalog.table("events")
     if not events.exists:
         raise SealError("there are no events to seal", where=catalog.root, hint="reclake ingest LAKE CONTRACT SOURCE")
-    span = _known_span(catalog)
-    through_us = _default_through(span, run.now_us()) if through_us is None else through_us
+    through_us = _default_through(catalog, run.now_us()) if through_us is None else through_us
     behind = _behind(catalog, through_us, ignore_watermarks)
     sealed = catalog.sealed_through_us
     if through_us is None or (sealed is not None and through_us <= sealed):
         return SealResult((), 0, sealed, catalog.table("timelines").version, behind)
-    _barrier(catalog, through_us)
-    span = _known_span(catalog)
-    start = sealed if sealed is not None else (floor_day(span[0]) if span else through_us)
-    catalog.table("timelines").create(timelines_schema(catalog))
-    eras = [era for era in split_days(min(start, through_us), through_us) if _has_events(catalog, era)]
+    eras: list[Era] = []
     rows = 0
+    while (end_us := _begin(catalog, through_us)) is not None:
+        span, given = _seal_span(catalog, end_us, engine, run)
+        eras += span
+        rows += given
+    return SealResult(
+        eras=tuple(era.name for era in eras),
+        rows=rows,
+        through_us=catalog.sealed_through_us,
+        version=catalog.table("timelines").version,
+        watermarks_ignored=behind,
+    )
+
+
+def _begin(catalog: Catalog, through_us: int) -> int | None:
+    """Through when to seal now, the barrier being set: first what was begun and not finished. None: all is sealed."""
+    events = catalog.table("events")
+    while True:
+        version = events.version
+        begun, sealed = events.transaction(SEAL), catalog.sealed_through_us
+        if begun is not None and (sealed is None or sealed < begun):
+            return begun
+        if sealed is not None and sealed >= through_us:
+            return None
+        try:
+            events.mark(transactions={SEAL: through_us}, after=version)
+        except CommitConflictError:
+            continue  # an ingest, or another seal, whose span may have to be finished first
+        return through_us
+
+
+def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[list[Era], int]:
+    """Seal what is below a barrier; the eras, and how many events they got."""
+    eras, rows = _eras(catalog, end_us), 0
+    # Only now: a field that events got before the barrier is one that the timelines must have.
+    catalog.table("timelines").create(timelines_schema(catalog))
     with _engine(engine, catalog, run) as parts_of:
         for number, era in enumerate(eras):
             run.progress(f"seal {era.name}", number, len(eras))
             rows += _seal_era(catalog, era, parts_of)
-    _mark_sealed(catalog, through_us)
-    return SealResult(
-        eras=tuple(era.name for era in eras),
-        rows=rows,
-        through_us=through_us,
-        version=catalog.table("timelines").version,
-        watermarks_ignored=behind,
-    )
+    _mark_sealed(catalog, end_us)
+    return eras, rows
+
+
+def _eras(catalog: Catalog, end_us: int) -> list[Era]:
+    """The eras with events between the end of the last sealed one and `end_us`; the barrier is set."""
+    days = {day_start_us(day) for day in catalog.table("events").partition_values(shapes.DAY)}
+    start_us = catalog.sealed_through_us
+    if start_us is None:
+        start_us = min(days, default=end_us)
+    spans = split_days(min(start_us, end_us), end_us)
+    return [era for era in spans if floor_day(era.start_us) in days and _has_events(catalog, era)]
 
 
 @contextmanager
@@ -178,16 +215,10 @@ def timelines_schema(catalog: Catalog) -> pa.Schema:
     return shapes.timelines(pa.schema(fields))
 
 
-def _known_span(catalog: Catalog) -> tuple[int, int] | None:
-    """(earliest, latest) known_at of all events, µs, from file statistics and footers."""
-    known = pl.col("known_at").dt.epoch("us")
-    row = catalog.table("events").scan().select(known.min().alias("low"), known.max().alias("high")).collect()
-    low, high = row.row(0)
-    return None if low is None else (int(low), int(high))
-
-
-def _default_through(span: tuple[int, int] | None, now_us: int) -> int | None:
-    return None if span is None else min(floor_day(now_us), floor_day(span[1]) + US_PER_DAY)
+def _default_through(catalog: Catalog, now_us: int) -> int | None:
+    """The end of the last whole day that has events; None where there are none."""
+    days = catalog.table("events").partition_values(shapes.DAY)
+    return min(floor_day(now_us), day_start_us(max(days)) + US_PER_DAY) if days else None
 
 
 def _has_events(catalog: Catalog, era: Era) -> bool:
@@ -207,15 +238,6 @@ def _behind(catalog: Catalog, through_us: int | None, ignore: bool) -> tuple[str
             hint="wait for it, or seal with --ignore-watermarks: what it brings later is known from its arrival",
         )
     return tuple(s.name for s in behind)
-
-
-def _barrier(catalog: Catalog, through_us: int) -> None:
-    events = catalog.table("events")
-    try:
-        events.mark(transactions={SEAL: through_us})
-    except CommitConflictError:
-        if (events.transaction(SEAL) or 0) < through_us:
-            raise
 
 
 def _mark_sealed(catalog: Catalog, through_us: int) -> None:

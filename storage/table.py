@@ -119,9 +119,9 @@ class Table:
         self._ensure(admitted.rows.schema)
         return self._commit(self._write(admitted.rows), commit, replaced=partition)
 
-    def mark(self, *, transactions: Mapping[str, int]) -> int:
+    def mark(self, *, transactions: Mapping[str, int], after: int | None = None) -> int:
         """A commit without rows: only application transactions. The table must exist."""
-        return self._commit([], Commit(transactions))
+        return self._commit([], Commit(transactions, after))
 
     def scan(self, version: int | None = None) -> pl.LazyFrame:
         """All rows, lazily, partition columns included; `version` reads an older state.
@@ -135,6 +135,11 @@ class Table:
     def files(self, version: int | None = None) -> list[str]:
         """Absolute paths of the Parquet files of a version."""
         return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
+
+    def partition_values(self, column: str) -> list[Any]:
+        """What a partition column holds, each value once, in order; no file is read."""
+        live = pl.DataFrame(self._open().get_add_actions(flatten=True))
+        return live[f"partition.{column}"].unique().sort().to_list() if live.height else []
 
     def schema(self, version: int | None = None) -> pa.Schema:
         """The Arrow schema."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import polars as pl
 import pytest
 
 import reclake
+from reclake.pipelines.doctor import examine
 from reclake.pipelines.ordinals import directory_of, give_ordinals
 from reclake.pipelines.run import Run
 from reclake.schemas.errors import EngineError, SealError
 from reclake.schemas.times import US_PER_DAY, to_us
 from reclake.storage import followed
+from reclake.storage.catalog import SEAL
+from reclake.storage.table import Commit, Staged, Table
 
 START = to_us("2024-03-01")
 NOW = Run(id="test", now_us=lambda: START + 10 * US_PER_DAY)
@@ -93,6 +97,63 @@ def test_a_timeline_is_read_back_to_the_last_events_asked_for(tmp_path: Path) ->
     assert lake.timeline(7, before=before).to_pylist() == expected
     assert lake.timeline(7, before=before, last=2).to_pylist() == expected[-2:]
     assert lake.timeline(999_999).num_rows == 0
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@pytest.mark.parametrize(
+    ("began", "eras_before_the_kill", "then"),
+    [
+        ("2024-03-03", 1, "2024-03-02T12:00:00Z"),  # a shorter span
+        ("2024-03-01T12:00:00Z", 0, "2024-03-03"),  # a longer one, whose first day holds what was begun
+        ("2024-03-02T12:00:00Z", 1, "2024-03-04"),
+    ],
+)
+def test_a_span_that_was_cut_off_is_finished_as_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str, eras_before_the_kill: int, then: str
+) -> None:
+    lake = lake_of(tmp_path)
+    commit, done = Table.commit, 0
+
+    def killed(table: Table, staged: Sequence[Staged], what: Commit) -> int:
+        nonlocal done
+        if table.name == "timelines":
+            if done == eras_before_the_kill:
+                raise Killed
+            done += 1
+        return commit(table, staged, what)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "commit", killed)
+        with pytest.raises(Killed):
+            lake.seal(through=began, run=NOW)
+    assert lake.seal(through=then, run=NOW).through_us == max(to_us(began), to_us(then))
+    lake.seal(run=NOW)
+    assert [finding for finding in examine(lake.catalog) if not finding.kept] == []
+    rows = timelines(lake)
+    assert rows.height == 600
+    assert rows.equals(rows.sort("user_id", "known_at", "event_id"))
+
+
+def test_a_seal_that_meets_the_barrier_of_another_finishes_that_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = lake_of(tmp_path)
+    events, mark = lake.catalog.table("events"), Table.mark
+
+    def overtaken(table: Table, *, transactions: Mapping[str, int], after: int | None = None) -> int:
+        monkeypatch.setattr(Table, "mark", mark)
+        events.mark(transactions={SEAL: to_us("2024-03-01T12:00:00Z")})
+        return mark(table, transactions=transactions, after=after)
+
+    monkeypatch.setattr(Table, "mark", overtaken)
+    assert lake.seal(through="2024-03-02", run=NOW).eras == (
+        "20240301T000000-20240301T120000",
+        "20240301T120000-20240302T000000",
+    )
+    assert [finding for finding in examine(lake.catalog) if not finding.kept] == []
 
 
 def test_sealing_waits_for_the_watermark_of_a_followed_source(tmp_path: Path) -> None:

@@ -254,7 +254,8 @@ def draw_negatives(rows: pl.DataFrame, pool: pl.DataFrame, negatives: Negatives,
     place = ordered["ordinal"].to_numpy().astype(np.int64) ^ xxhash64(ordered["user_id"].to_numpy())
     drawn = []
     for k in range(negatives.per_exposure):
-        keys = xxhash64(xxhash64(place) + np.int64(negatives.seed) * np.int64(1_000_003) + np.int64(k))
+        salt = np.array([(negatives.seed * 1_000_003 + k) % 2**64], dtype=np.uint64).view(np.int64)
+        keys = xxhash64(xxhash64(place) + salt)
         at = _draw(keys.view(np.uint64), pool, negatives.kind)
         items = pool["item_id"].to_numpy()
         clash = items[at] == ordered["item_id"].to_numpy()

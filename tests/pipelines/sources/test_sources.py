@@ -311,7 +311,9 @@ def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("reclake.pipelines.sources.files._key", refuse)  # root, who runs some tests, may read everything
+    monkeypatch.setattr(
+        "reclake.pipelines.sources.files._key", refuse
+    )  # root, who runs some tests, may read everything
     with pytest.raises(SourceError, match="cannot be read") as caught:
         read(write(tmp_path / "a.csv", b"a\n1\n"))
     assert caught.value.parts()["got"] == "Permission denied"

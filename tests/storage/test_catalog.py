@@ -1,0 +1,116 @@
+"""A lake's places: contracts and recipes by version, pins that outlive compaction and vacuum."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reclake.pipelines.lake import Lake
+from reclake.schemas import contract as contracts
+from reclake.schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError
+from reclake.storage.catalog import Catalog
+from reclake.storage.maintenance import compact, forget, vacuum
+
+AVSC = contracts.shipped("events").avro_schema
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog.create(tmp_path / "lake", buckets=2)
+
+
+def with_field(name: str, **more: object) -> contracts.Contract:
+    fields = [*AVSC["fields"], {"name": name, "type": ["null", "long"], "field-id": 99} | more]
+    return contracts.parse("events", AVSC | {"fields": fields}, suite=contracts.shipped("events").expectations)
+
+
+def test_a_lake_is_created_once_and_keeps_its_buckets(catalog: Catalog) -> None:
+    assert Catalog.create(catalog.root, buckets=2) == Catalog.open(catalog.root) == catalog
+    with pytest.raises(LakeExistsError, match="another number of buckets"):
+        Catalog.create(catalog.root, buckets=3)
+    assert {c.name for c in catalog.contracts()} == {"content", "events", "kuairand"}
+    assert {r.name for r in catalog.recipes()} >= {"ctr"}
+
+
+@pytest.mark.parametrize("where", ["nowhere", "."])
+def test_a_folder_without_a_lake_is_refused(tmp_path: Path, where: str) -> None:
+    with pytest.raises(LakeNotFoundError, match="no lake here"):
+        Catalog.open(tmp_path / where)
+
+
+def test_a_contract_that_old_rows_can_be_read_by_is_the_next_version(catalog: Catalog) -> None:
+    assert catalog.add_contract(contracts.shipped("events")).version == 1
+    assert catalog.add_contract(with_field("tip", default=None)).version == 2
+    assert catalog.contract("events").version == 2
+    assert "tip" not in [f.name for f in catalog.contract("events", 1).fields]
+
+
+def test_a_contract_that_old_rows_cannot_be_read_by_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(ContractError, match="old rows"):
+        catalog.add_contract(with_field("tip", type="long"))
+    assert catalog.contract("events").version == 1
+
+
+def ingest(lake: Lake, folder: Path, name: str, users: list[int]) -> None:
+    row = {"item_id": 1, "event_type": "view", "event_time": "2024-03-01", "available_at": "2024-03-01"}
+    lines = [json.dumps(row | {"event_id": f"{name}{n}", "user_id": user}) for n, user in enumerate(users)]
+    (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    lake.ingest("events", folder / f"{name}.jsonl")
+
+
+def test_a_pin_reads_what_it_named_after_compaction_and_vacuum(catalog: Catalog, tmp_path: Path) -> None:
+    lake = Lake(catalog)
+    ingest(lake, tmp_path, "a", [1, 2])
+    ingest(lake, tmp_path, "b", [3])
+    pin = lake.pin("first")
+    ingest(lake, tmp_path, "c", [4])
+    assert {c.table: (c.files_before, c.files_after) for c in compact(catalog)}["events"] == (3, 1)
+    events = catalog.table("events")
+    swept = {v.table: v for v in vacuum(catalog, retention_hours=0, dry_run=True)}
+    assert (swept["events"].files, swept["events"].held) == (1, (pin.tables["events"],))
+    vacuum(catalog, retention_hours=0, dry_run=False)
+    assert sorted(events.scan(pin.tables["events"]).collect()["user_id"]) == [1, 2, 3]
+    assert events.scan().collect().height == 4
+    lake.unpin("first")
+    vacuum(catalog, retention_hours=0, dry_run=False)
+    with pytest.raises((OSError, pl.exceptions.PolarsError)):
+        events.scan(pin.tables["events"]).collect()
+
+
+def test_a_pins_name_is_not_given_to_other_versions(catalog: Catalog, tmp_path: Path) -> None:
+    lake = Lake(catalog)
+    ingest(lake, tmp_path, "a", [1])
+    assert lake.pin("x") == lake.pin("x")
+    ingest(lake, tmp_path, "b", [2])
+    with pytest.raises(PinError, match="taken"):
+        lake.pin("x")
+    with pytest.raises(PinError, match="unknown pin"):
+        catalog.pin("y")
+    with pytest.raises(PinError, match="not a pin name"):
+        lake.pin("../x")
+
+
+def test_forgotten_users_are_in_no_table_and_no_file(catalog: Catalog, tmp_path: Path) -> None:
+    lake = Lake(catalog)
+    ingest(lake, tmp_path, "a", [111, 222, 111])
+    lake.seal(through="2024-03-02")
+    lake.pin("held")
+    with pytest.raises(PinError, match="pins hold"):
+        forget(catalog, [111])
+    lake.unpin("held")
+    removed = {f.table: f.rows for f in forget(catalog, [111])}
+    assert (removed["events"], removed["timelines"], removed["directory"]) == (2, 2, 1)
+    for name in ("events", "timelines", "directory"):
+        assert catalog.table(name).scan().collect()["user_id"].unique().to_list() == [222]
+        for path in catalog.table(name).root.rglob("*.parquet"):
+            assert pl.read_parquet(path, hive_partitioning=False)["user_id"].unique().to_list() == [222]
+
+
+def test_a_contract_is_what_its_json_says(catalog: Catalog) -> None:
+    for contract in catalog.contracts():
+        assert contracts.Contract.from_json(contract.to_json()) == contract
+        assert replace(contract, version=7).fingerprint == contract.fingerprint

@@ -223,10 +223,22 @@ def _learn(demo: Demo, shards: Path, pin: str, *, days: Sequence[date], test: da
             passes(0), scorers, label=LABEL, first=test, last=test, run_id=demo.run.id, pin=pin, slices=("surface",)
         )
         earlier = [day for day in days[1:] if day < test][-8:]
-        history = trainer.backtest(
-            passes, label=LABEL, seed=demo.seed, epochs=1, days=earlier, run_id=demo.run.id, pin=pin, features=FEATURES
-        )
-        rows = pa.concat_tables([metrics, history])
+        found = [metrics]
+        for number, day in enumerate(earlier):
+            demo.run.progress("evaluate earlier days", number, len(earlier))
+            found.append(
+                trainer.backtest(
+                    passes,
+                    label=LABEL,
+                    seed=demo.seed,
+                    epochs=1,
+                    days=[day],
+                    run_id=demo.run.id,
+                    pin=pin,
+                    features=FEATURES,
+                )
+            )
+        rows = pa.concat_tables(found)
         demo.lake.catalog.table("metrics").append(gate.record(rows, shapes.METRICS, name="metrics"))
         auc = trainer.headline(metrics)
         shown = {name: estimate.value for name, estimate in auc.items()}

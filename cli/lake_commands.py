@@ -9,6 +9,7 @@ import click
 
 from ..pipelines.lake import Lake
 from ..pipelines.run import Run
+from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import DEFAULT_BUCKETS
 from .options import TIME, json_option, lake_argument
@@ -38,15 +39,23 @@ def init(lake: str, buckets: int, machine: bool) -> None:
 @click.argument("contract")
 @click.argument("source", nargs=-1, required=True, type=click.Path())
 @click.option("--follow", is_flag=True, help="Watch one folder and ingest what comes, until interrupted.")
-@click.option("--poll", default=1.0, show_default=True, help="Seconds between looks, with --follow.")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Seconds between looks, with --follow.",
+)
 @json_option
-def ingest(lake: str, contract: str, source: tuple[str, ...], follow: bool, poll: float, machine: bool) -> None:
-    """Read files or folders (Avro, Parquet, JSON lines, CSV) into LAKE under CONTRACT, through the gate."""
+def ingest(lake: str, contract: str, source: tuple[str, ...], follow: bool, poll: float, machine: bool) -> int:
+    """Read files or folders (Avro, Parquet, JSON lines, CSV) into LAKE under CONTRACT, through the gate.
+
+    With --follow and --json, one object a file; the exit status is 1 if a file was refused.
+    """
     output = Output(machine)
     opened = Lake.open(lake)
     if follow:
-        _follow(opened, contract, source, poll, output)
-        return
+        return _follow(opened, contract, source, poll, output)
     started = time.monotonic()
     with output.running() as run:
         result = opened.ingest(contract, list(source), run=run)
@@ -54,6 +63,7 @@ def ingest(lake: str, contract: str, source: tuple[str, ...], follow: bool, poll
     output.line(f"ingest  {account(result)}   {size(result.bytes)}, {seconds:.1f} s")
     _notes(opened, contract, result, output)
     output.result({"step": "ingest", "contract": contract, "result": result, "seconds": seconds} | _flat(result))
+    return 0
 
 
 def _flat(result: object) -> dict[str, object]:
@@ -75,7 +85,7 @@ def _notes(lake: Lake, contract: str, result: object, output: Output) -> None:
         output.line(f"        why: reclake quarantine list {lake.catalog.root}")
 
 
-def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, output: Output) -> None:
+def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, output: Output) -> int:
     import signal
 
     from ..pipelines.follow import follow as follow_folder
@@ -87,9 +97,15 @@ def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, out
         signal.signal(number, lambda got, _frame: stopped.append(got))
     output.line(f"following {source[0]} as {contract}; Ctrl-C ends it")
 
+    refused: list[ReclakeError] = []
+
     def told(result: object) -> None:
         output.line(f"ingest  {account(result)}")
         output.result(result)
+
+    def refuse(error: ReclakeError) -> None:
+        refused.append(error)
+        output.error(error)
 
     follow_folder(
         lake.catalog,
@@ -97,9 +113,11 @@ def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, out
         Path(source[0]),
         run=Run(),
         on_ingest=told,
+        on_refused=refuse,
         stop=lambda: bool(stopped),
         poll_seconds=poll,
     )
+    return 1 if refused else 0
 
 
 @click.command()

@@ -75,12 +75,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.error(_operating_system(error))
         return 1
     except click.ClickException as error:
-        error.show()
+        if output.machine:
+            output.error(_usage(error))
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return status if isinstance(status, int) else 0
+
+
+def _usage(error: click.ClickException) -> ReclakeError:
+    from ..schemas.errors import UsageError
+
+    context = getattr(error, "ctx", None)
+    command = "reclake" if context is None else context.command_path
+    return UsageError(error.format_message(), where=command, hint=f"{command} --help")
 
 
 def _operating_system(error: OSError) -> ReclakeError:

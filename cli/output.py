@@ -46,12 +46,12 @@ class Output:
     def result(self, value: object) -> None:
         """The one object for machines."""
         if self.machine:
-            print(json.dumps(plain(value), default=str))
+            print(json.dumps(plain(value), default=str), flush=True)
 
     def error(self, error: ReclakeError) -> None:
         """What went wrong, in labelled lines on stderr (an object with --json)."""
         if self.machine:
-            print(json.dumps({"error": {"type": type(error).__name__} | error.parts()}))
+            print(json.dumps({"error": {"type": type(error).__name__} | error.parts()}), flush=True)
         print(f"error: {error}", file=sys.stderr)
 
     @contextmanager
@@ -81,14 +81,19 @@ class _Progress:
         now = time.monotonic()
         if not self._enabled or now - self._started < _SHOW_AFTER_S:
             return
+        if total is not None and done >= total:
+            self.__exit__()  # the next step begins with a bar of its own
+            self._bar = None
+            return
         if not sys.stderr.isatty():
             if now - self._last >= _PLAIN_EVERY_S:
                 self._last = now
-                print(f"  … {step}: {done}{'' if total is None else f' of {total}'}", file=sys.stderr, flush=True)
+                print(f"  … {step}: {done:,}{'' if total is None else f' of {total:,}'}", file=sys.stderr, flush=True)
             return
         if self._bar is None:
             self._bar, self._task = _bar()
-        self._bar.update(self._task, description=step, completed=done, total=total)
+        described = step if total is not None else f"{step} {done:,}"
+        self._bar.update(self._task, description=described, completed=done, total=total)
 
 
 def _bar() -> tuple[Any, Any]:

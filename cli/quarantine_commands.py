@@ -41,7 +41,7 @@ def list_(lake: str, contract: str | None, machine: bool) -> None:
 @quarantine.command()
 @lake_argument
 @click.argument("quarantine_id", required=False)
-@click.option("--limit", default=10, show_default=True, help="How many, without an id.")
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many, without an id.")
 @json_option
 def show(lake: str, quarantine_id: str | None, limit: int, machine: bool) -> int:
     """Show rejected rows whole: where they came from, the raw bytes, every reason."""

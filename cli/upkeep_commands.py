@@ -25,7 +25,13 @@ def compact(lake: str, machine: bool) -> None:
 
 @click.command()
 @lake_argument
-@click.option("--retention-hours", default=168, show_default=True, help="Keep what versions younger than this need.")
+@click.option(
+    "--retention-hours",
+    type=click.IntRange(min=0),
+    default=168,
+    show_default=True,
+    help="Keep what versions younger than this need.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted, and what pins hold.")
 @json_option
 def vacuum(lake: str, retention_hours: int, dry_run: bool, machine: bool) -> None:

@@ -21,7 +21,7 @@ from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.contract import Contract
-from ..schemas.errors import CommitConflictError, GateError, ReclakeError
+from ..schemas.errors import CommitConflictError, GateError, ReclakeError, SourceError
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Table
 from . import resolving, sources
@@ -100,27 +100,34 @@ def ingest(
     its content, so a file that changed is read afresh and its known events are found to be duplicates.
 
     Raises:
-        SourceNotFoundError, SourceError: a path is missing or unreadable.
-        GateError: a critical check failed; nothing of that batch is written.
+        SourceNotFoundError: a path is missing; nothing was read.
+        SourceError: files are damaged or lack a required column; all others have been read.
+        GateError: a critical check failed; nothing of that batch is written, and nothing after it is read.
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
     target.table.create(target.schema)
     found = sources.discover(paths)
     counts, ignored, done_before, size = Counts(), set[str](), 0, 0
-    for number, path in enumerate(found.files):
-        source = sources.open_source(path, contract=target.contract, batch_rows=batch_rows)
-        cursor = cursor_of(target.contract, source.key)
-        start = target.table.transaction(cursor) or 0
-        _recover_verdict(target, cursor, start, run)
-        size += path.stat().st_size
-        rows_before = counts.rows
-        for batch in source.batches(start):
-            batch_counts, unread = ingest_batch(target, batch, source_name=str(path), key=source.key, run=run)
-            counts = counts.plus(batch_counts)
-            ignored.update(unread)
-            run.progress(f"ingest {path.name}", number, len(found.files))
-        done_before += start > 0 and counts.rows == rows_before
+    refused: list[SourceError] = []
+    for path in found.files:
+        try:
+            source = sources.open_source(path, contract=target.contract, batch_rows=batch_rows)
+            cursor = cursor_of(target.contract, source.key)
+            start = target.table.transaction(cursor) or 0
+            _recover_verdict(target, cursor, start, run)
+            size += path.stat().st_size
+            rows_before = counts.rows
+            for batch in source.batches(start):
+                batch_counts, unread = ingest_batch(target, batch, source_name=str(path), key=source.key, run=run)
+                counts = counts.plus(batch_counts)
+                ignored.update(unread)
+                run.progress(f"ingest {path.name}, rows", counts.rows, None)
+            done_before += start > 0 and counts.rows == rows_before
+        except SourceError as error:
+            refused.append(error)
+    if refused:
+        raise _of_several(refused, len(found.files), counts)
     return IngestResult(
         rows=counts.rows,
         read=counts.read,
@@ -134,6 +141,19 @@ def ingest(
         ignored_columns=tuple(sorted(ignored)),
         skipped_files=tuple(str(path) for path in found.skipped),
     )
+
+
+def _of_several(refused: list[SourceError], files: int, counts: Counts) -> SourceError:
+    """The error of the first refused file; where there were more files, its advice says what became of them."""
+    first = refused[0]
+    if files > 1:
+        others = "".join(f"; also refused: {error.where}" for error in refused[1:6])
+        more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
+        rest = (
+            f"{files - len(refused)} of {files} files were read ({counts.rows} rows, {counts.admitted} events admitted)"
+        )
+        first.hint = f"{first.hint or 'mend the file'}; {rest}{others}{more}; run it again when mended"
+    return first
 
 
 def cursor_of(contract: Contract, key: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from ..schemas.errors import SourceNotFoundError
+from ..schemas.errors import GateError, ReclakeError, SourceError, SourceNotFoundError
 from ..storage import followed
 from ..storage.catalog import Catalog
 from . import sources
@@ -22,17 +23,25 @@ def follow(
     *,
     run: Run,
     on_ingest: Callable[[IngestResult], None],
+    on_refused: Callable[[ReclakeError], None],
     stop: Callable[[], bool],
     poll_seconds: float = 1.0,
 ) -> None:
     """Ingest what is in the folder and what comes, until `stop()`.
 
     A file is read once it has the same size and time in two looks, so a file that is still being written waits; names
-    that start with `.` or `_` are never read. While it runs, sealing waits for the watermark of this source: the time
-    of the last look that found nothing unread.
+    that start with `.` or `_` are never read. A file that cannot be read, or that a critical check stops, is given to
+    `on_refused` and tried again once it changes; the others go on. While this runs, sealing waits for the watermark of
+    this source: the time of the last look that left nothing untried.
+
+    Raises:
+        SourceNotFoundError: it is not a folder.
+        ContractError: the contract is unknown, or its mapping does not fit the files.
     """
     if not folder.is_dir():
-        raise SourceNotFoundError("not a folder", where=folder, expected="a folder to follow")
+        raise SourceNotFoundError(
+            "not a folder", where=folder, expected="a folder to follow", hint="without --follow a file can be read"
+        )
     name = "folder-" + hashlib.blake2b(f"{contract}\n{folder.absolute()}".encode(), digest_size=8).hexdigest()
     watermark = catalog.sealed_through_us or 0
     followed.write(catalog.sources_folder, followed.Followed(name, contract, watermark))
@@ -41,11 +50,14 @@ def follow(
     try:
         while not stop():
             looked_us = run.now_us()
-            now = {path: _state(path) for path in sources.discover_quietly(folder)}
+            now = _states(folder)
             waiting = [path for path in now if done.get(path) != now[path]]
             at_rest = [path for path in waiting if seen.get(path) == now[path]]
             for path in at_rest:
-                on_ingest(ingest(catalog, contract, [path], run=run))
+                try:
+                    on_ingest(ingest(catalog, contract, [path], run=run))
+                except (SourceError, SourceNotFoundError, GateError) as error:
+                    on_refused(error)
                 done[path] = now[path]
             if len(at_rest) == len(waiting):
                 followed.write(catalog.sources_folder, followed.Followed(name, contract, looked_us))
@@ -56,6 +68,11 @@ def follow(
         followed.remove(catalog.sources_folder, name)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file that could be read; one that goes away meanwhile is not there."""
+    found = {}
+    for path in sources.discover_quietly(folder):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found[path] = (status.st_size, status.st_mtime_ns)
+    return found

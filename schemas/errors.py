@@ -49,6 +49,10 @@ class ReclakeError(Exception):
         return "\n".join(lines)
 
 
+class UsageError(ReclakeError, ValueError):
+    """A command was given arguments that it does not take."""
+
+
 class LakeNotFoundError(ReclakeError, FileNotFoundError):
     """The path holds no lake."""
 

@@ -202,3 +202,35 @@ def test_a_full_disk_leaves_a_lake_that_opens(tmp_path: Path) -> None:
         assert run("doctor", small / "lake").returncode == 0
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_one_damaged_file_of_a_folder_keeps_no_other_from_being_read(lake: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "day"
+    folder.mkdir()
+    (folder / "a.avro").write_bytes(b"Obj\x01junk")
+    jsonl(folder / "b.jsonl", GOOD)
+    (folder / "c.csv").write_text("id\n1\n")
+    refused(run("ingest", lake, "events", folder), "a.avro", "1 of 3 files were read", "c.csv")
+    assert reclake.Lake.open(lake).catalog.table("events").scan().collect().height == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ingest", "lake"],
+        ["seal", "lake", "--through", "tomorrow"],
+        ["vacuum", "lake", "--retention-hours", "-1"],
+        ["ingest", "lake", "events", "folder", "--follow", "--poll", "-1"],
+        ["quarantine", "show", "lake", "--limit", "-1"],
+        ["no-such-command"],
+    ],
+)
+def test_a_wrong_argument_is_one_object_for_machines_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reclake.cli.main import main
+
+    assert main([*arguments, "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said["type"] == "UsageError"
+    assert said["what to do"].endswith("--help")

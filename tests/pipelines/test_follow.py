@@ -1,29 +1,147 @@
-"""Following a folder: files come in once they are at rest, and sealing waits for the watermark."""
+"""Following a folder: what comes to rest is read, what cannot be read is said and does not hold up the rest."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import reclake
 from reclake.pipelines.follow import follow
 from reclake.pipelines.ingest import IngestResult
-from reclake.pipelines.lake import Lake
 from reclake.pipelines.run import Run
-from reclake.schemas.errors import SourceNotFoundError
+from reclake.schemas.errors import ReclakeError, SealError, SourceNotFoundError
+from reclake.schemas.times import US_PER_DAY, to_us
+
+NOW = to_us("2024-03-05")
 
 
-def row(name: str) -> str:
+def event(number: int) -> str:
+    return json.dumps(
+        {"event_id": f"e{number}", "user_id": 1, "item_id": 2, "event_type": "click", "event_time": "2024-03-01"}
+    )
+
+
+def followed(
+    lake: reclake.Lake, folder: Path, looks: list[Callable[[], object]]
+) -> tuple[list[IngestResult], list[ReclakeError]]:
+    """What a follower read and refused; before each look something happens to the folder."""
+    steps = iter(looks)
+    read: list[IngestResult] = []
+    refused: list[ReclakeError] = []
+
+    def stop() -> bool:
+        happens = next(steps, None)
+        if happens is not None:
+            happens()
+        return happens is None
+
+    run = Run(id="test", now_us=lambda: NOW)
+    follow(
+        lake.catalog,
+        "events",
+        folder,
+        run=run,
+        on_ingest=read.append,
+        on_refused=refused.append,
+        stop=stop,
+        poll_seconds=0.001,
+    )
+    return read, refused
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> reclake.Lake:
+    (tmp_path / "inbox").mkdir()
+    return reclake.Lake.create(tmp_path / "lake", buckets=2)
+
+
+def nothing() -> None:
+    """Nothing happens between two looks."""
+
+
+def test_a_file_is_read_once_it_rests(lake: reclake.Lake, tmp_path: Path) -> None:
+    file = tmp_path / "inbox" / "a.jsonl"
+    read, refused = followed(
+        lake,
+        tmp_path / "inbox",
+        [
+            lambda: file.write_text(event(1) + "\n"),
+            lambda: file.write_text(event(1) + "\n" + event(2) + "\n"),
+            nothing,
+            nothing,
+            nothing,
+        ],
+    )
+    assert [(result.rows, result.admitted) for result in read] == [(2, 2)]
+    assert refused == []
+
+
+def test_a_file_that_cannot_be_read_is_said_once_and_the_others_go_on(lake: reclake.Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    (inbox / "a.avro").write_bytes(b"Obj\x01junk")
+    (inbox / "b.jsonl").write_text(event(1) + "\n")
+    read, refused = followed(lake, inbox, [nothing] * 4)
+    assert [str(error.where) for error in refused] == [str(inbox / "a.avro")]
+    assert [result.admitted for result in read] == [1]
+
+
+def test_a_file_that_goes_away_is_no_reason_to_end(lake: reclake.Lake, tmp_path: Path) -> None:
+    file = tmp_path / "inbox" / "a.jsonl"
+    file.write_text(event(1) + "\n")
+    read, refused = followed(lake, tmp_path / "inbox", [nothing, file.unlink, nothing])
+    assert (read, refused) == ([], [])
+
+
+def test_sealing_waits_for_what_a_follower_has_not_read(lake: reclake.Lake, tmp_path: Path) -> None:
+    (tmp_path / "inbox" / "a.jsonl").write_text(event(1) + "\n")
+
+    def seal() -> None:
+        with pytest.raises(SealError, match="has not got so far"):
+            lake.seal(through=NOW + US_PER_DAY)
+
+    followed(lake, tmp_path / "inbox", [nothing, nothing, nothing, seal])
+    assert lake.catalog.followed() == []
+    assert lake.seal(through=NOW + US_PER_DAY).rows == 1
+
+
+def test_a_file_is_no_folder_to_follow(lake: reclake.Lake, tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="not a folder"):
+        followed(lake, tmp_path / "nowhere", [])
+
+
+def test_a_followers_process_ends_in_order_when_it_is_told_to(lake: reclake.Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    (inbox / "a.jsonl").write_text(event(1) + "\n")
+    command = [sys.executable, "-m", "reclake", "ingest", str(lake.catalog.root), "events", str(inbox), "--follow"]
+    with subprocess.Popen([*command, "--poll", "0.05", "--json"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["admitted"] == 1
+        (inbox / ".b.jsonl").write_text(event(2) + "\n")
+        time.sleep(0.2)
+        (inbox / ".b.jsonl").rename(inbox / "b.jsonl")
+        assert json.loads(process.stdout.readline())["admitted"] == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert lake.catalog.followed() == []
+
+
+def line(name: str) -> str:
     event = {"event_id": name, "user_id": 1, "item_id": 1, "event_type": "view", "event_time": "2024-03-01"}
     return json.dumps(event) + "\n"
 
 
 def test_files_come_in_once_they_are_at_rest(tmp_path: Path) -> None:
-    lake, inbox = Lake.create(tmp_path / "lake", buckets=2), tmp_path / "inbox"
+    lake, inbox = reclake.Lake.create(tmp_path / "lake", buckets=2), tmp_path / "inbox"
     inbox.mkdir()
-    (inbox / "a.jsonl").write_text(row("a"))
-    (inbox / "_b.jsonl").write_text(row("b"))
+    (inbox / "a.jsonl").write_text(line("a"))
+    (inbox / "_b.jsonl").write_text(line("b"))
     results: list[IngestResult] = []
     looks: list[int] = []
     watermarks: list[int] = []
@@ -32,22 +150,25 @@ def test_files_come_in_once_they_are_at_rest(tmp_path: Path) -> None:
         looks.append(len(results))
         watermarks.extend(source.watermark_us for source in lake.catalog.followed())
         if len(looks) == 2:
-            (inbox / "c.jsonl").write_text(row("c"))  # between two looks: not at rest in the next one
+            (inbox / "c.jsonl").write_text(line("c"))  # between two looks: not at rest in the next one
         if len(looks) == 4:
-            (inbox / "c.jsonl").write_text(row("c") + row("d"))
+            (inbox / "c.jsonl").write_text(line("c") + line("d"))
         return len(looks) > 12
 
     clock = iter(range(1_800_000_000_000_000, 1_900_000_000_000_000, 1_000_000))
     run = Run(id="test", now_us=lambda: next(clock))
-    follow(lake.catalog, "events", inbox, run=run, on_ingest=results.append, stop=stop, poll_seconds=0.0)
+    follow(
+        lake.catalog,
+        "events",
+        inbox,
+        run=run,
+        on_ingest=results.append,
+        on_refused=lambda error: None,
+        stop=stop,
+        poll_seconds=0.0,
+    )
     assert sorted(lake.catalog.table("events").scan().collect()["event_id"]) == ["a", "c", "d"]
     assert sum(result.admitted for result in results) == 3
     assert watermarks == sorted(watermarks)
     assert watermarks[-1] > 1_800_000_000_000_000
     assert lake.catalog.followed() == []
-
-
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    lake = Lake.create(tmp_path / "lake")
-    with pytest.raises(SourceNotFoundError, match="not a folder"):
-        follow(lake.catalog, "events", tmp_path / "no", run=Run(), on_ingest=print, stop=lambda: True)

@@ -140,6 +140,8 @@ def kuairand(demo: Demo, data: Path) -> None:
 def _ingest(demo: Demo, contract: str, path: Path, *, batch_rows: int | None = None) -> None:
     with demo.step("ingest") as say:
         result = demo.lake.ingest(contract, [path], run=demo.run, batch_rows=batch_rows)
+        if result.ignored_columns:
+            say(f"{path.name}: columns that the contract does not have: {', '.join(result.ignored_columns)}")
         say(f"{path.name}: {account(result)}   {size(result.bytes)}", source=path.name, **plain(result))
 
 

@@ -75,10 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.error(_operating_system(error))
         return 1
     except click.ClickException as error:
-        if output.machine:
-            output.error(_usage(error))
-        else:
-            error.show()
+        output.error(_usage(error, arguments))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -86,12 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _usage(error: click.ClickException) -> ReclakeError:
+def _usage(error: click.ClickException, arguments: Sequence[str]) -> ReclakeError:
     from ..schemas.errors import UsageError
 
-    context = getattr(error, "ctx", None)
-    command = "reclake" if context is None else context.command_path
-    return UsageError(error.format_message(), where=command, hint=f"{command} --help")
+    context = getattr(error, "ctx", None) or click.Context(cli, info_name="reclake")
+    return UsageError(
+        error.format_message(),
+        where=context.command_path,
+        expected=context.get_usage().removeprefix("Usage: "),
+        got=" ".join(["reclake", *arguments]),
+        hint=f"{context.command_path} --help",
+    )
 
 
 def _operating_system(error: OSError) -> ReclakeError:

@@ -63,7 +63,15 @@ def to_arrow(avro: AvroType, *, where: str) -> pa.DataType:
             got=repr(avro),
             hint="give each kind a nullable field of its own",
         )
-    return _complex(avro, where=where)
+    try:
+        return _complex(avro, where=where)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ContractError(
+            "not an Avro type",
+            where=where,
+            expected='a name, or an object such as {"type": "array", "items": "long"}',
+            got=f"{avro!r} ({type(error).__name__}: {error})",
+        ) from None
 
 
 def _complex(avro: dict[str, Any], *, where: str) -> pa.DataType:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from . import avro
-from .errors import ContractError
+from .errors import ContractError, MappingError
 
 FIELD_ID = "field-id"
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -55,6 +55,11 @@ class Field:
     default: Any
     aliases: tuple[str, ...]
     doc: str
+
+    @property
+    def required(self) -> bool:
+        """Whether every row must give a value."""
+        return not self.nullable and not self.has_default
 
     @property
     def arrow(self) -> pa.Field:
@@ -192,21 +197,26 @@ def parse(
             expected="kind, table, feed, available_at, quarantine_limit, mapping",
             got=", ".join(unknown),
         )
+    limit = policy.get("quarantine_limit", 1.0)
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+        raise ContractError("not a quarantine limit", where=where, expected="a share from 0 to 1", got=repr(limit))
     kind = _choice(policy, "kind", ("events", "content"), where)
+    if policy.get("table", kind) != kind:
+        raise ContractError(f"{kind} have one table", where=where, expected=f'"table": "{kind}"', got=policy["table"])
     fields = _fields(record, where)
     _check_required(fields, kind, where)
     return Contract(
         name=name,
         version=version,
         kind=kind,  # type: ignore[arg-type]
-        table=str(policy.get("table", kind)),
+        table=kind,
         feed=_choice(policy, "feed", ("live", "bootstrap"), where),  # type: ignore[arg-type]
         available_at=_choice(policy, "available_at", ("arrival", "event_time"), where),  # type: ignore[arg-type]
         record=json.dumps(record, sort_keys=True),
         fields=fields,
         suite=json.dumps(suite or {"name": name, "expectations": []}, sort_keys=True),
         mapping=_mapping(policy["mapping"], fields, where) if policy.get("mapping") is not None else None,
-        quarantine_limit=float(policy.get("quarantine_limit", 1.0)),
+        quarantine_limit=float(limit),
     )
 
 
@@ -243,9 +253,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ContractError("file not found", where=path, hint="check the path") from None
+        raise ContractError(
+            "file not found", where=path, expected="a JSON file", got="nothing at this path", hint="check the path"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ContractError("not valid JSON", where=path, got=str(error)) from None
+        raise ContractError("not valid JSON", where=path, expected="a JSON document", got=str(error)) from None
 
 
 def shipped(name: str) -> Contract:
@@ -333,6 +345,11 @@ def _check_required(fields: tuple[Field, ...], kind: str, where: str) -> None:
             )
 
 
+def _told(type_: avro.AvroType) -> str:
+    """An Avro type in a word, where it has one."""
+    return type_ if isinstance(type_, str) else str(type_.get("logicalType") or type_)
+
+
 def _mapping(raw: Any, fields: tuple[Field, ...], where: str) -> Mapping:
     where = f"{where}, mapping"
     if not isinstance(raw, dict) or not isinstance(raw.get("emit"), list) or not raw["emit"]:
@@ -353,5 +370,16 @@ def _mapping(raw: Any, fields: tuple[Field, ...], where: str) -> Mapping:
                 expected="some of " + ", ".join(sorted(names)),
                 got=", ".join(unknown),
             )
+        lacking = [f"{f.name}: {_told(f.avro)}" for f in fields if f.required and f.name not in emit["fields"]]
+        if lacking:
+            raise MappingError(
+                "a mapping leaves out required fields",
+                where=at,
+                expected=", ".join(lacking),
+                got="fields " + ", ".join(sorted(emit["fields"])),
+                hint="give each of them an expression, or make it nullable",
+            )
         emits.append(Emit(fields=tuple((k, str(v)) for k, v in emit["fields"].items()), when=emit.get("when")))
+    for column, type_ in dict(raw.get("columns", {})).items():
+        avro.to_arrow(type_, where=f"{where}, column {column}")
     return Mapping(emits=tuple(emits), columns=tuple(dict(raw.get("columns", {})).items()))

@@ -8,8 +8,11 @@ from typing import Self
 class ReclakeError(Exception):
     """Base of all errors a user may see.
 
-    `what` is one sentence; the other parts are optional and are printed as one labelled line each.
+    `what` is one sentence; the other parts are optional and are printed as one labelled line each. Without a `hint` the
+    advice of the class stands.
     """
+
+    advice: str | None = None
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class ReclakeError(Exception):
             "where": self.where,
             "expected": self.expected,
             "got": self.got,
-            "what to do": self.hint,
+            "what to do": self.hint or self.advice,
         }
         return {label: text for label, text in named.items() if text is not None}
 
@@ -72,9 +75,13 @@ class CommitConflictError(ReclakeError, RuntimeError):
 class ContractError(ReclakeError, ValueError):
     """A contract is malformed, unknown, or changed in a way its readers cannot follow."""
 
+    advice = "mend the contract's files, then add it again"
+
 
 class MappingError(ContractError):
     """A contract's mapping names a column or an expression that does not resolve."""
+
+    advice = "mend the mapping in NAME.contract.json, then add the contract again"
 
 
 class SourceNotFoundError(ReclakeError, FileNotFoundError):
@@ -84,6 +91,8 @@ class SourceNotFoundError(ReclakeError, FileNotFoundError):
 class SourceError(ReclakeError, ValueError):
     """A source cannot be read as what it claims to be."""
 
+    advice = "mend the file, then run the same command again"
+
 
 class GateError(ReclakeError, ValueError):
     """A critical check failed: nothing of the batch was written."""
@@ -92,6 +101,8 @@ class GateError(ReclakeError, ValueError):
 class SuiteError(ReclakeError, ValueError):
     """A Great Expectations suite is malformed or holds an expectation that cannot be evaluated."""
 
+    advice = "mend NAME.suite.json, then add the contract again"
+
 
 class SealError(ReclakeError, ValueError):
     """A span cannot be sealed now."""
@@ -99,6 +110,8 @@ class SealError(ReclakeError, ValueError):
 
 class RecipeError(ReclakeError, ValueError):
     """A recipe is malformed or unknown."""
+
+    advice = "mend the recipe's file, or choose another recipe"
 
 
 class SamplesError(ReclakeError, ValueError):
@@ -111,6 +124,8 @@ class PinError(ReclakeError, ValueError):
 
 class PlanError(ReclakeError, ValueError):
     """A media plan is malformed or names an unknown operator."""
+
+    advice = "mend the plan's file, or choose another plan"
 
 
 class OperatorError(ReclakeError, ValueError):

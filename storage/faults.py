@@ -8,15 +8,32 @@ from contextlib import contextmanager
 
 from ..schemas.errors import StorageError
 
-_HINTS = {
+_REFUSALS = {  # what happened, what was expected, what to do
     errno.ENOSPC: (
         "the disk is full",
+        "room for what is being written",
         "free some space and run the same command again: nothing half-written is visible",
     ),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
-    errno.EACCES: ("no permission", "check who owns the path, or run as a user that may write there"),
-    errno.EPERM: ("no permission", "check who owns the path, or run as a user that may write there"),
-    errno.EROFS: ("the file system is read-only", "remount it writable, or use a lake elsewhere"),
+    errno.EDQUOT: (
+        "the disk quota is used up",
+        "room for what is being written",
+        "free some space and run the same command again",
+    ),
+    errno.EACCES: (
+        "no permission",
+        "a place that may be read and written",
+        "check who owns the path, or run as a user that may write there",
+    ),
+    errno.EPERM: (
+        "no permission",
+        "a place that may be read and written",
+        "check who owns the path, or run as a user that may write there",
+    ),
+    errno.EROFS: (
+        "the file system is read-only",
+        "a place that may be written",
+        "remount it writable, or use a lake elsewhere",
+    ),
 }
 _TEXTS = {
     "No space left on device": errno.ENOSPC,
@@ -36,17 +53,17 @@ def translated(where: object) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        known = error.errno if error.errno in _HINTS else _by_text(str(error))
+        known = error.errno if error.errno in _REFUSALS else _by_text(str(error))
         if known is None:
             raise
-        what, hint = _HINTS[known]
-        raise StorageError(what, where=error.filename or where, got=str(error), hint=hint) from error
+        what, expected, hint = _REFUSALS[known]
+        raise StorageError(what, where=error.filename or where, expected=expected, got=str(error), hint=hint) from error
     except Exception as error:
         known = _by_text(str(error))
         if known is None:
             raise
-        what, hint = _HINTS[known]
-        raise StorageError(what, where=where, got=str(error).splitlines()[0], hint=hint) from error
+        what, expected, hint = _REFUSALS[known]
+        raise StorageError(what, where=where, expected=expected, got=str(error).splitlines()[0], hint=hint) from error
 
 
 def _by_text(text: str) -> int | None:

@@ -23,11 +23,11 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """A clear refusal: a non-zero status, the words, no traceback."""
+    """A clear refusal: a non-zero status, every part of a message, the words, no traceback."""
     said = done.stderr + done.stdout
     assert done.returncode not in (0, None), said
     assert "Traceback" not in said, said
-    for word in words:
+    for word in ("error: ", "  where: ", "  expected: ", "  got: ", "  what to do: ", *words):
         assert word in said, f"{word!r} is not in: {said}"
 
 

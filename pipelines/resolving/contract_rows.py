@@ -11,7 +11,7 @@ import pyarrow as pa
 from ...schemas import shapes
 from ...schemas.avro import AvroType, split_nullable, to_arrow
 from ...schemas.contract import Contract, Field
-from ...schemas.errors import ContractError, MappingError, SourceError
+from ...schemas.errors import ContractError, SourceError
 from . import mapping
 from .casts import cast, describe, polars_type, type_name
 from .suggest import did_you_mean
@@ -41,7 +41,7 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
 
     Raises:
         SourceError: a required field's column is missing altogether.
-        MappingError: an expression is not SQL, reads a column that is not there, or leaves a required field out.
+        MappingError: an expression is not SQL, or reads a column that is not there.
     """
     if contract.mapping is None:
         columns, ignored = _by_name(frame, contract)
@@ -50,7 +50,6 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
     else:
         parts, read = [], set[str]()
         for number, emit in enumerate(contract.mapping.emits):
-            _check_complete(number, {name for name, _ in emit.fields}, contract)
             evaluated = mapping.evaluate(frame, emit, where=f"contract {contract.name}, mapping, emit {number}")
             read |= evaluated.read
             columns = {name: evaluated.rows[name] for name, _ in emit.fields}
@@ -71,7 +70,7 @@ def _by_name(frame: pl.DataFrame, contract: Contract) -> tuple[dict[str, pl.Seri
         found = next((name for name in (field.name, *field.aliases) if name in frame.columns), None)
         if found is not None:
             sources[field.name] = found
-        elif _required(field):
+        elif field.required:
             others = set(frame.columns) - {f.name for f in contract.fields}
             raise SourceError(
                 f"no column for the required field {field.name}",
@@ -84,22 +83,6 @@ def _by_name(frame: pl.DataFrame, contract: Contract) -> tuple[dict[str, pl.Seri
     read = set(sources.values())
     columns = {name: frame[source] for name, source in sources.items()}
     return columns, tuple(name for name in frame.columns if name not in read)
-
-
-def _required(field: Field) -> bool:
-    return not field.nullable and not field.has_default
-
-
-def _check_complete(number: int, given: set[str], contract: Contract) -> None:
-    lacking = [field for field in contract.fields if _required(field) and field.name not in given]
-    if lacking:
-        raise MappingError(
-            "a mapping leaves out required fields",
-            where=f"contract {contract.name}, mapping, emit {number}",
-            expected=", ".join(f"{field.name}: {type_name(field.avro)}" for field in lacking),
-            got="fields " + ", ".join(sorted(given)),
-            hint="give each of them an expression, or make it nullable",
-        )
 
 
 def _conform(

@@ -72,7 +72,11 @@ def discover(paths: Sequence[str | Path]) -> Found:
             below = [path]
         else:
             raise SourceNotFoundError(
-                "no such file or folder", where=path, expected="a file or a folder", hint="check the path"
+                "no such file or folder",
+                where=path,
+                expected="a file or a folder",
+                got="nothing at this path",
+                hint="check the path",
             )
         for file in below:
             kind = files if _format_or_none(file) else skipped

@@ -16,6 +16,11 @@ from reclake.schemas.errors import ContractError
 EVENTS = shipped("events")
 
 
+REQUIRED_FIELDS = dict.fromkeys(
+    ("event_id", "user_id", "item_id", "event_type", "event_time"), "id"
+)  # of a mapping: each with its expression
+
+
 def changed(**entries: Any) -> dict[str, Any]:
     """The events schema with a field of these entries behind it."""
     record = EVENTS.avro_schema
@@ -152,3 +157,28 @@ def test_a_file_that_holds_no_contract_is_refused(tmp_path: Path, name: str, tex
 )
 def test_avro_types_have_arrow_types(avro: Any, arrow: pa.DataType) -> None:
     assert to_arrow(avro, where="here") == arrow
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"quarantine_limit": 7}, "quarantine limit"),
+        ({"quarantine_limit": True}, "quarantine limit"),
+        ({"table": "verdicts"}, "one table"),
+        ({"mapping": {"emit": [{"fields": {"event_id": "id"}}]}}, "leaves out required fields"),
+        ({"mapping": {"columns": {"id": "integer"}, "emit": [{"fields": REQUIRED_FIELDS}]}}, "unknown Avro type"),
+    ],
+)
+def test_a_policy_that_cannot_be_kept_is_refused_when_the_contract_is_read(
+    policy: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ContractError, match=words) as caught:
+        parse("mine", EVENTS.avro_schema, policy=policy)
+    assert {"where", "expected", "got", "what to do"} <= caught.value.parts().keys()
+
+
+@pytest.mark.parametrize("avro", [{"type": "array"}, {"type": 5}, 5, {"type": "record"}, {"type": "fixed"}])
+def test_what_is_no_avro_type_is_refused_with_its_place(avro: object) -> None:
+    with pytest.raises(ContractError, match="Avro type") as caught:
+        to_arrow(avro, where="field x")
+    assert caught.value.where == "field x"

@@ -311,6 +311,15 @@ def _schema(catalog: Catalog, recipe: Recipe) -> pa.Schema:
                 expected="some of " + ", ".join(have.names),
                 got=", ".join(missing),
             )
+    known = catalog.contract("content").arrow.names if recipe.content else []
+    missing = [name for name in recipe.content if name not in known]
+    if missing:
+        raise RecipeError(
+            "content that no operator may write",
+            where=f"recipe {recipe.name}",
+            expected="some of " + ", ".join(known),
+            got=", ".join(missing),
+        )
     return shapes.samples(recipe, have)
 
 

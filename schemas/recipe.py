@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .contract import read_json
-from .errors import RecipeError
+from .errors import ContractError, RecipeError
 from .times import TimeError, duration_us
 
 DEFAULT_LATENESS = "6h"  # outcomes that the lake learns of later than this do not count
+
+# Columns that every sample has; a label or feature goes by another name.
+RESERVED = frozenset(
+    {
+        *("sample_id", "user_id", "item_id", "event_id", "request_time", "ordinal", "seen", "negative"),
+        *("label_mature", "content_known_at", "content_row", "bucket", "day", "known_at"),
+    }
+)
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -121,7 +129,20 @@ def parse(document: Mapping[str, Any]) -> Recipe:
             expected='"exposure": "exposure"',
             got=repr(document.get("exposure")),
         )
-    history = dict(document.get("history", {}))
+    for entry in ("labels", "history"):
+        if not isinstance(document.get(entry, {}), dict):
+            raise RecipeError(f"not {entry}", where=where, expected="a JSON object", got=repr(document[entry]))
+    history = document.get("history", {})
+    labels = document.get("labels", {})
+    features = _names(document, "features", (), where)
+    taken = sorted(RESERVED & {*labels, *features} | set(labels) & set(features))
+    if taken:
+        raise RecipeError(
+            "a label or feature by the name of another column of a sample",
+            where=where,
+            expected="none of " + ", ".join(sorted(RESERVED)) + ", and no name twice",
+            got=", ".join(taken),
+        )
     length = history.get("length", 256)
     if not isinstance(length, int) or length < 0:
         raise RecipeError("not a history length", where=where, expected="a whole number >= 0", got=repr(length))
@@ -129,19 +150,32 @@ def parse(document: Mapping[str, Any]) -> Recipe:
         name=name,
         version=int(document.get("version", 1)),
         exposure=document["exposure"],
-        match=tuple(document.get("match", ("item_id",))),
-        labels=tuple(_label(key, value, where) for key, value in dict(document.get("labels", {})).items()),
-        features=tuple(document.get("features", ())),
+        match=_names(document, "match", ("item_id",), where),
+        labels=tuple(_label(key, value, where) for key, value in labels.items()),
+        features=features,
         history_length=length,
-        history_fields=tuple(history.get("fields", ("item_id", "event_type", "event_time"))),
+        history_fields=_names(history, "fields", ("item_id", "event_type", "event_time"), f"{where}, history"),
         negatives=_negatives(document.get("negatives"), where),
-        content=tuple(document.get("content", ())),
+        content=_names(document, "content", (), where),
     )
+
+
+def _names(document: Mapping[str, Any], entry: str, default: tuple[str, ...], where: str) -> tuple[str, ...]:
+    names = document.get(entry, default)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise RecipeError(f"not {entry}", where=where, expected="a list of names", got=repr(names))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"a name twice in {entry}", where=where, expected="each once", got=", ".join(twice))
+    return tuple(names)
 
 
 def load(path: Path) -> Recipe:
     """A recipe from a JSON file."""
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except ContractError as error:
+        raise RecipeError(error.what, where=error.where, expected=error.expected, got=error.got) from None
     if not isinstance(document, dict):
         raise RecipeError("not a recipe", where=path, expected="a JSON object", got=type(document).__name__)
     return parse({"name": path.stem} | document)
@@ -185,4 +219,9 @@ def _negatives(raw: Any, where: str) -> Negatives | None:
         )
     if not isinstance(raw.get("seed"), int):
         raise RecipeError("negatives need a seed", where=at, expected='"seed": an integer', got=repr(raw.get("seed")))
-    return Negatives(raw["kind"], int(raw.get("per_exposure", 1)), raw["seed"])
+    count = raw.get("per_exposure", 1)
+    if not isinstance(count, int) or count < 1:
+        raise RecipeError(
+            "not a number of negatives", where=at, expected='"per_exposure": a whole number >= 1', got=repr(count)
+        )
+    return Negatives(raw["kind"], count, raw["seed"])

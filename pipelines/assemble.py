@@ -73,7 +73,7 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
             hint=f"reclake seal {catalog.root} --through {iso(end)}",
         )
     table = catalog.table(f"samples/{known.name}")
-    transaction = f"samples/{from_us(start).date()}/r{known.version}"
+    transaction = known.transaction(from_us(start).date())
     final_at = min(sealed, end + known.maturity_us + 1)
     schema = _schema(catalog, known)
     if (table.transaction(transaction) or 0) >= final_at:

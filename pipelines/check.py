@@ -10,6 +10,7 @@ import polars as pl
 
 from ..quality import gate
 from ..schemas.contract import Contract
+from ..schemas.errors import ReclakeError
 from ..storage.catalog import Catalog
 from . import resolving, sources
 from .ingest import BATCH_ROWS, rejected_rows, stamp_and_admit, target_of
@@ -39,7 +40,10 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     reasons: list[pl.DataFrame] = []
     for path in sources.discover(paths).files:
         for batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
-            resolved = resolving.resolve(batch.frame, contract)
+            try:
+                resolved = resolving.resolve(batch.frame, contract)
+            except ReclakeError as error:
+                raise error.within(path) from None
             refused = resolved.rejected.height + len(batch.undecodable)
             _, admission = stamp_and_admit(
                 target, resolved.rows, arrival_us=run.now_us(), verdict_id="check", refused_before=refused

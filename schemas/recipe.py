@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,10 @@ class Recipe:
     def maturity_us(self) -> int:
         """How long after a request its last label is final."""
         return max((label.maturity_us for label in self.labels), default=0)
+
+    def transaction(self, day: date) -> str:
+        """The application transaction of a sample table that says a day's samples are of this version."""
+        return f"samples/{day}/r{self.version}"
 
     @property
     def fingerprint(self) -> str:

@@ -81,6 +81,11 @@ class Table:
         """The last version committed by an application, e.g. how far a source was read."""
         return self._open().transaction_version(app_id) if self.exists else None
 
+    def committed(self, app_ids: Sequence[str], version: int) -> set[str]:
+        """Which of these applications had committed anything by a version of the table."""
+        table = self._open(version)
+        return {app_id for app_id in app_ids if table.transaction_version(app_id) is not None}
+
     def append(
         self,
         admitted: Admitted,
@@ -136,9 +141,9 @@ class Table:
         """Absolute paths of the Parquet files of a version."""
         return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
 
-    def partition_values(self, column: str) -> list[Any]:
+    def partition_values(self, column: str, version: int | None = None) -> list[Any]:
         """What a partition column holds, each value once, in order; no file is read."""
-        live = pl.DataFrame(self._open().get_add_actions(flatten=True))
+        live = pl.DataFrame(self._open(version).get_add_actions(flatten=True))
         return live[f"partition.{column}"].unique().sort().to_list() if live.height else []
 
     def schema(self, version: int | None = None) -> pa.Schema:

@@ -62,6 +62,7 @@ def test_a_required_field_that_the_source_lacks(lake: Path, tmp_path: Path) -> N
     path = tmp_path / "a.csv"
     path.write_text("event_id,userid,item_id,event_type,event_time\na,1,2,click,2024-03-01\n")
     refused(run("ingest", lake, "events", path), "user_id", "userid", "a.csv")
+    refused(run("contract", "check", lake, "events", path), "user_id", "userid", "a.csv")
 
 
 def test_a_value_of_the_wrong_type_is_quarantined_and_said(lake: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ...schemas.errors import RecipeError, ShardError
+from ...schemas.errors import RecipeError, SamplesError, ShardError
 from ...schemas.recipe import Recipe
 from ...storage.faults import translated
 from ...storage.shard_manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -58,6 +58,7 @@ def pack(
 
     Raises:
         PinError, RecipeError: the pin or recipe is unknown, or the pin has no samples of the recipe.
+        SamplesError: there is no sample, or some days are of an older version of the recipe.
         ShardError: `out` holds something else, or the samples do not fit the timelines.
         StorageError: the folder cannot be written.
     """
@@ -71,6 +72,7 @@ def pack(
         raise ShardError("not a history length", expected="0 or more events", got=length)
     tables = ["timelines", f"samples/{recipe_name}", *(["content"] if recipe.content else [])]
     source = _Source(catalog, recipe, {name: pinned.version_of(name) for name in tables}, length)
+    _check_days(source, pin)
     identity = {
         "recipe": {"name": recipe.name, "version": recipe.version, "fingerprint": recipe.fingerprint},
         "pin": {"name": pin, "tables": source.versions},
@@ -117,6 +119,30 @@ class _Source:
             .drop("_from", "_to")
         )
         return samples, timeline.collect()
+
+
+def _check_days(source: _Source, pin: str) -> None:
+    """Samples of two versions of a recipe are not one set: what the one labels, the other leaves null."""
+    table, version, recipe = source.catalog.table(source.samples), source.versions[source.samples], source.recipe
+    days = table.partition_values("day", version)
+    if not days:
+        raise SamplesError(
+            "there is no sample to pack",
+            where=f"{source.samples} at pin {pin}",
+            expected=f"an event of type {recipe.exposure} or more, known on a day that was assembled",
+            got="no sample",
+            hint="an event without available_at is known when it is ingested; `reclake timeline` shows when that was",
+        )
+    made = table.committed([recipe.transaction(day) for day in days], version)
+    older = [day for day in days if recipe.transaction(day) not in made]
+    if older:
+        raise SamplesError(
+            "samples of an older version of the recipe",
+            where=f"{source.samples} at pin {pin}",
+            expected=f"every day of version {recipe.version}",
+            got=f"{len(older)} of {len(days)} days of others: " + ", ".join(map(str, older[:5])),
+            hint=f"reclake samples {source.catalog.root} {recipe.name} --day {older[0]}, and so on; then pin again",
+        )
 
 
 def _write(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import reclake
 from reclake.pipelines.feed import Feed
 from reclake.pipelines.packing import pack
 from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_starts
 from reclake.quality.gate import record
 from reclake.schemas import recipe as recipes
 from reclake.schemas import shapes
-from reclake.schemas.errors import PinError, RecipeError, ShardError, StorageError
+from reclake.schemas.errors import PinError, RecipeError, SamplesError, ShardError, StorageError
+from reclake.schemas.times import to_us
 from reclake.storage.catalog import Catalog
 from reclake.storage.shards import ShardSet
 
@@ -171,7 +174,8 @@ def lake(world_maker: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
             frame[f.name].to_arrow().cast(f.type) if f.name in frame.columns else pa.nulls(frame.height, f.type)
             for f in shape
         ]
-        catalog.table(name).append(record(pa.table(arrays, schema=shape), shape, name=name))
+        made = {catalog.recipe("mine").transaction(date(2022, 4, 15)): 1} if name == "samples/mine" else {}
+        catalog.table(name).append(record(pa.table(arrays, schema=shape), shape, name=name), transactions=made)
     catalog.create_pin("p")
     return catalog, type(world)(samples, timeline)
 
@@ -263,3 +267,49 @@ def test_times_are_times_in_the_files(lake: tuple[Catalog, Any], tmp_path: Path)
     pack(lake[0], "mine", pin="p", out=tmp_path / "out")
     frame = pl.read_parquet(tmp_path / "out" / "shard-00000.parquet")
     assert frame["samples"].struct.field("request_time").dtype == pl.List(US)
+
+
+def test_samples_of_two_versions_of_a_recipe_are_not_packed_as_one_set(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    hours = [to_us("2022-04-15") + hour * 3_600_000_000 for hour in range(48)]
+    pl.DataFrame(
+        {
+            "event_id": [f"e{n}" for n in range(48)],
+            "user_id": [n % 3 for n in range(48)],
+            "item_id": [n % 5 for n in range(48)],
+            "event_type": ["exposure"] * 48,
+            "event_time": hours,
+            "available_at": hours,
+        }
+    ).write_parquet(tmp_path / "events.parquet")
+    lake.ingest("events", tmp_path / "events.parquet")
+    lake.seal(through="2022-04-18")
+
+    def recipe(label: str) -> Path:
+        document = {"name": "mine", "exposure": "exposure", "labels": {label: {"event_type": "click"}}}
+        (tmp_path / "mine.json").write_text(json.dumps(document))
+        return tmp_path / "mine.json"
+
+    lake.samples(recipe("old"), day="2022-04-15")
+    lake.samples(recipe("new"), day="2022-04-16")
+    lake.pin("mixed")
+    with pytest.raises(SamplesError, match="older version of the recipe") as caught:
+        lake.pack("mine", pin="mixed", out=tmp_path / "out")
+    assert "2022-04-15" in str(caught.value)
+    lake.samples("mine", day="2022-04-15")
+    lake.pin("whole")
+    assert lake.pack("mine", pin="whole", out=tmp_path / "out").samples > 0
+
+
+def test_a_set_without_a_sample_is_refused_with_the_reason(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    row = {"event_id": "a", "user_id": 1, "item_id": 1, "event_type": "exposure", "event_time": "2022-04-15"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    lake.ingest("events", tmp_path / "a.jsonl")  # known from its arrival, years later
+    lake.seal(through="2022-04-16")
+    lake.samples("ctr", day="2022-04-15")
+    lake.pin("p")
+    with pytest.raises(SamplesError, match="no sample to pack") as caught:
+        lake.pack("ctr", pin="p", out=tmp_path / "out")
+    assert "available_at" in str(caught.value)
+    assert not (tmp_path / "out").exists()

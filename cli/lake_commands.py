@@ -12,7 +12,7 @@ from ..pipelines.run import Run
 from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import DEFAULT_BUCKETS
-from .options import TIME, json_option, lake_argument
+from .options import ID, TIME, json_option, lake_argument
 from .output import Output, account, count, size
 
 
@@ -145,7 +145,7 @@ def seal(lake: str, through: int | None, engine: str, ignore_watermarks: bool, m
 
 @click.command()
 @lake_argument
-@click.argument("user", type=int)
+@click.argument("user", type=ID)
 @click.option("--before", type=TIME, help="Events known strictly before this time.")
 @click.option("--last", type=int, default=20, show_default=True, help="How many at most.")
 @json_option

@@ -36,3 +36,4 @@ class TimeParameter(click.ParamType[Time]):
 
 
 TIME = TimeParameter()
+ID = click.IntRange(-(2**63), 2**63 - 1)  # of a user

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..pipelines.lake import Lake
-from .options import json_option, lake_argument
+from .options import ID, json_option, lake_argument
 from .output import Output, count, plain, size
 
 
@@ -49,7 +49,7 @@ def vacuum(lake: str, retention_hours: int, dry_run: bool, machine: bool) -> Non
 
 @click.command()
 @lake_argument
-@click.argument("user", nargs=-1, required=True, type=int)
+@click.argument("user", nargs=-1, required=True, type=ID)
 @json_option
 def forget(lake: str, user: tuple[int, ...], machine: bool) -> None:
     """Remove users from events, timelines, samples and quarantine, and delete the files that held them."""

@@ -22,16 +22,22 @@ class Finding:
 
 def examine(catalog: Catalog) -> list[Finding]:
     """Every promise that can be checked on the tables there are."""
-    return [*_tables(catalog), *_accounts(catalog), *_events(catalog), *_timelines(catalog), *_pins(catalog)]
+    tables = list(_tables(catalog))
+    if not all(finding.kept for finding in tables):
+        return tables  # what is in the others says little without them
+    return [*tables, *_accounts(catalog), *_events(catalog), *_timelines(catalog), *_pins(catalog)]
 
 
 def _tables(catalog: Catalog) -> Iterator[Finding]:
     for name in catalog.table_names():
         table = catalog.table(name)
-        rows = table.scan().select(pl.len()).collect().item()
-        yield Finding(
-            f"table {name} opens", True, f"version {table.version}, {rows:,} rows, {len(table.files()):,} files"
-        )
+        try:
+            rows = table.scan().select(pl.len()).collect().item()
+            told = f"version {table.version}, {rows:,} rows, {len(table.files()):,} files"
+        except (ReclakeError, OSError, pl.exceptions.PolarsError) as error:
+            yield Finding(f"table {name} opens", False, str(error))
+            continue
+        yield Finding(f"table {name} opens", True, told)
 
 
 def _accounts(catalog: Catalog) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ def seal(
     """Seal everything known before `through_us`; by default through the last whole day that has events.
 
     Raises:
-        SealError: a followed source has not got so far yet; nothing was sealed.
+        SealError: the span is not over, or a followed source has not got so far yet; nothing was sealed.
         EngineError: the engine is unknown or cannot start.
     """
     run = run or Run()
@@ -70,6 +70,15 @@ def seal(
     if not events.exists:
         raise SealError("there are no events to seal", where=catalog.root, hint="reclake ingest LAKE CONTRACT SOURCE")
     through_us = _default_through(catalog, run.now_us()) if through_us is None else through_us
+    now_us = run.now_us()
+    if through_us is not None and through_us > now_us:
+        raise SealError(
+            "a span that is not over cannot be sealed",
+            where=catalog.root,
+            expected=f"a time up to now, {iso(now_us)}: what arrives until then may be known until then",
+            got=iso(through_us),
+            hint="seal through an earlier time, or wait; a seal is for ever",
+        )
     behind = _behind(catalog, through_us, ignore_watermarks)
     sealed = catalog.sealed_through_us
     if through_us is None or (sealed is not None and through_us <= sealed):

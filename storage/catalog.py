@@ -11,6 +11,7 @@ LAKE/blobs/…                        media, by digest
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -45,6 +46,8 @@ LAYOUTS: dict[str, Layout] = {
     "dead_letters": Layout(),
     "metrics": Layout(),
 }
+
+_PIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 T = TypeVar("T", Contract, Recipe)
 
@@ -102,9 +105,13 @@ class Catalog:
                 got="a folder without lake.json" if root.is_dir() else "nothing at this path",
                 hint=f"reclake init {root}",
             ) from None
-        if about.get("format") != FORMAT:
+        if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("buckets"), int):
             raise LakeNotFoundError(
-                "a lake of another format", where=root, expected=f"format {FORMAT}", got=about.get("format")
+                "a lake of another format",
+                where=root / "lake.json",
+                expected=f'"format": {FORMAT} and "buckets": a number',
+                got=about,
+                hint="restore the file, or open the lake with the reclake that made it",
             )
         return cls(root, int(about["buckets"]))
 
@@ -247,8 +254,14 @@ class Catalog:
         return [self.pin(name) for name in self.pin_names()]
 
     def _pin_path(self, name: str) -> Path:
-        if not name or "/" in name or name.startswith("."):
-            raise PinError("not a pin name", expected="letters, digits, - and _", got=repr(name))
+        if not _PIN_NAME.fullmatch(name):
+            raise PinError(
+                "not a pin name",
+                where=self.root,
+                expected="letters, digits, - _ and ., a letter or digit first",
+                got=repr(name),
+                hint="choose another name",
+            )
         return self.root / "pins" / f"{name}.json"
 
     def _names(self, kind: str) -> list[str]:

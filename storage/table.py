@@ -209,7 +209,13 @@ class Table:
             ) from None
         except DeltaError as error:
             if version is None:
-                raise
+                raise StorageError(
+                    "a table cannot be opened",
+                    where=f"{self.name} in {self.root}",
+                    expected="a Delta table with its whole log",
+                    got=str(error).splitlines()[0],
+                    hint="restore the table's folder, its _delta_log first",
+                ) from error
             raise PinError(
                 "a version of a table is gone",
                 where=self.name,

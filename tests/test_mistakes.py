@@ -223,6 +223,8 @@ def test_one_damaged_file_of_a_folder_keeps_no_other_from_being_read(lake: Path,
         ["vacuum", "lake", "--retention-hours", "-1"],
         ["ingest", "lake", "events", "folder", "--follow", "--poll", "-1"],
         ["quarantine", "show", "lake", "--limit", "-1"],
+        ["timeline", "lake", "99999999999999999999"],
+        ["forget", "lake", "99999999999999999999"],
         ["no-such-command"],
     ],
 )

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from reclake.pipelines.doctor import examine
 from reclake.pipelines.lake import Lake
 from reclake.quality import gate
 from reclake.schemas import shapes
+from reclake.schemas.errors import StorageError
 from reclake.storage.catalog import SEAL
 
 
@@ -45,3 +47,12 @@ def test_a_directory_that_counts_too_much_is_found(tmp_path: Path) -> None:
     lake.catalog.table("directory").append(rows, transactions={SEAL: 2**60})
     broken = [finding.promise for finding in examine(lake.catalog) if not finding.kept]
     assert broken == ["the directory agrees with the timelines"]
+
+
+def test_a_table_whose_log_is_damaged_is_found_and_refused_with_a_message(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    (lake.catalog.table("timelines").root / "_delta_log" / "00000000000000000000.json").unlink()
+    broken = [finding.promise for finding in examine(lake.catalog) if not finding.kept]
+    assert broken == ["table timelines opens"]
+    with pytest.raises(StorageError, match="cannot be opened"):
+        lake.timeline(1)

@@ -99,6 +99,14 @@ def test_a_timeline_is_read_back_to_the_last_events_asked_for(tmp_path: Path) ->
     assert lake.timeline(999_999).num_rows == 0
 
 
+def test_a_span_that_is_not_over_cannot_be_sealed(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    with pytest.raises(SealError, match="not over"):
+        lake.seal(through=NOW.now_us() + 1, run=NOW)
+    assert lake.catalog.sealed_through_us is None
+    assert lake.seal(through=NOW.now_us(), run=NOW).rows == 600
+
+
 class Killed(BaseException):
     """Nothing catches it, as nothing catches a kill."""
 

@@ -114,3 +114,16 @@ def test_a_contract_is_what_its_json_says(catalog: Catalog) -> None:
     for contract in catalog.contracts():
         assert contracts.Contract.from_json(contract.to_json()) == contract
         assert replace(contract, version=7).fingerprint == contract.fingerprint
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x*y", "../x", ".x", "-x"])
+def test_a_pin_has_a_name_that_every_file_system_and_shell_takes(catalog: Catalog, name: str) -> None:
+    with pytest.raises(PinError, match="not a pin name"):
+        catalog.create_pin(name)
+
+
+@pytest.mark.parametrize("about", [[], {"format": 1}, {"format": 2, "buckets": 2}])
+def test_a_lake_that_says_nothing_sensible_of_itself_is_refused(catalog: Catalog, about: object) -> None:
+    (catalog.root / "lake.json").write_text(json.dumps(about))
+    with pytest.raises(LakeNotFoundError, match="another format"):
+        Catalog.open(catalog.root)

@@ -114,8 +114,8 @@ def simulated(demo: Demo, *, scale: float, users: int) -> None:
     _train(demo, "short_video", days=days, test=days[-1])
 
 
-def kuairand(demo: Demo, data: Path) -> None:
-    """KuaiRand-Pure's logs, read by the mapping of the contract `kuairand`.
+def kuairand_logs(data: Path) -> list[Path]:
+    """KuaiRand-Pure's logs in a folder.
 
     Raises:
         SourceNotFoundError: the folder does not hold them.
@@ -129,6 +129,11 @@ def kuairand(demo: Demo, data: Path) -> None:
             got="no such folder" if not data.is_dir() else ", ".join(sorted(p.name for p in data.iterdir())[:8]),
             hint="leave --data out for the simulated app",
         )
+    return logs
+
+
+def kuairand(demo: Demo, logs: Sequence[Path]) -> None:
+    """KuaiRand-Pure's logs, read by the mapping of the contract `kuairand`."""
     for path in logs:
         # About a batch a day, so that the quality history has a point a day.
         _ingest(demo, "kuairand", path, batch_rows=KUAIRAND_BATCH_ROWS)

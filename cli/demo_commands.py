@@ -22,13 +22,14 @@ def demo(data: str | None, out: str, seed: int, scale: float, users: int, machin
 
     No cluster, no JVM, no GPU, no account, no network.
     """
-    from .demo import Demo, kuairand, simulated
+    from .demo import Demo, kuairand, kuairand_logs, simulated
 
+    logs = None if data is None else kuairand_logs(Path(data))
     output = Output(machine)
     with output.running() as run:
         demo = Demo.start(Path(out), seed=seed, run=run, output=output)
-        if data is None:
+        if logs is None:
             simulated(demo, scale=scale, users=users)
         else:
-            kuairand(demo, Path(data))
+            kuairand(demo, logs)
     demo.finish()

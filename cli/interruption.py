@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,12 +37,12 @@ def interrupt(shards: Path, state: Path, *, seed: int) -> Proof:
     total = len(_feed(shards, seed))
     wanted = max(1, total // 2)
     command = [sys.executable, "-m", "reclake.cli.interruption", str(shards), str(state), str(seed)]
-    with subprocess.Popen([*command, "run"], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen([*command, str(wanted)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        for line in child.stdout:
-            if int(line) >= wanted:
-                break
+        child.stdout.readline()  # it stands behind batch `wanted`, with more read ahead
         child.kill()
+    if not state.is_file():
+        raise FeedError("the feed ended before it was killed", where=shards, expected=f"{wanted} batches", got="none")
     saved = json.loads(state.read_text())
     resumed = subprocess.run([*command, "resume"], capture_output=True, text=True, check=False)
     if resumed.returncode:
@@ -62,18 +63,21 @@ def digest(batch: Batch) -> str:
 
 
 def _feed(shards: Path, seed: int, *, workers: int = 0) -> Feed:
-    return Feed(shards, batch_size=BATCH_SIZE, seed=seed, workers=workers)
+    samples = Feed(shards, batch_size=1, shuffle=False).samples
+    return Feed(shards, batch_size=max(1, min(BATCH_SIZE, samples // 4)), seed=seed, workers=workers)
 
 
-def _run(shards: Path, state: Path, seed: int) -> None:
-    """Iterate and save the state after every batch, until somebody kills this process."""
+def _run(shards: Path, state: Path, seed: int, wanted: int) -> None:
+    """Iterate and save the state after every batch; at batch `wanted` say so, and wait to be killed."""
     feed = _feed(shards, seed, workers=2)
     for number, _ in enumerate(feed, 1):
         saved: dict[str, Any] = {"batches": number, "feed": feed.state_dict()}
         unfinished = state.with_suffix(".tmp")
         unfinished.write_text(json.dumps(saved))
         unfinished.replace(state)
-        print(number, flush=True)
+        if number == wanted:
+            print(number, flush=True)
+            time.sleep(600)
 
 
 def _resume(shards: Path, state: Path, seed: int) -> None:
@@ -82,5 +86,12 @@ def _resume(shards: Path, state: Path, seed: int) -> None:
     print(digest(next(iter(feed))))
 
 
+def _main(shards: str, state: str, seed: str, what: str) -> None:
+    if what == "resume":
+        _resume(Path(shards), Path(state), int(seed))
+    else:
+        _run(Path(shards), Path(state), int(seed), int(what))
+
+
 if __name__ == "__main__":
-    {"run": _run, "resume": _resume}[sys.argv[4]](Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    _main(*sys.argv[1:])

@@ -62,7 +62,7 @@ def ingest(lake: str, contract: str, source: tuple[str, ...], follow: bool, poll
     seconds = time.monotonic() - started
     output.line(f"ingest  {account(result)}   {size(result.bytes)}, {seconds:.1f} s")
     _notes(opened, contract, result, output)
-    output.result({"step": "ingest", "contract": contract, "result": result, "seconds": seconds} | _flat(result))
+    output.result({"step": "ingest", "contract": contract, "seconds": seconds} | _flat(result))
     return 0
 
 
@@ -140,7 +140,22 @@ def seal(lake: str, through: int | None, engine: str, ignore_watermarks: bool, m
     output.line(
         f"seal    {count(result.rows)} events into {len(result.eras)} era(s), sealed through {until}   {seconds:.1f} s"
     )
+    waiting = _known_later(opened, result.through_us) if result.rows == 0 else 0
+    if waiting:
+        output.line(
+            f"        {count(waiting)} events wait that are known later: without available_at, from their arrival"
+        )
     output.result({"step": "seal", "seconds": seconds} | _flat(result))
+
+
+def _known_later(lake: Lake, through_us: int | None) -> int:
+    """How many events are known only after a seal."""
+    import polars as pl
+
+    events = lake.catalog.table("events").scan()
+    if through_us is not None:
+        events = events.filter(pl.col("known_at") >= pl.lit(through_us).cast(pl.Datetime("us", "UTC")))
+    return int(events.select(pl.len()).collect().item())
 
 
 @click.command()

@@ -301,6 +301,10 @@ class Catalog:
 
 
 def _local(root: str | Path) -> Path:
+    if not str(root):
+        raise LakeNotFoundError(
+            "no path for a lake", expected="a folder", got="an empty path", hint="reclake init ./lake"
+        )
     if "://" in str(root):
         raise LakeNotFoundError(
             "this kind of storage is not supported yet",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
+
+import polars as pl
+import pytest
 
 import reclake
 
@@ -32,3 +36,16 @@ def test_the_worked_example_of_the_two_clocks_says_what_the_page_says(checkout: 
     lake.samples("ctr", day="2024-03-01")
     samples = lake.catalog.table("samples/ctr").scan().sort("ordinal").collect()
     assert samples.select("event_id", "seen").rows() == [("a", 0), ("c", 1)]
+
+
+def test_the_ten_lines_of_the_readme_run(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (checkout / "README.md").read_text()
+    (block,) = [text.split("```")[0] for text in readme.split("```python\n")[1:]]
+    time = [datetime(2024, 3, 1, 9, minute, tzinfo=UTC) for minute in range(30)]
+    kinds = ["exposure", "click", "exposure"] * 10
+    columns = {"event_id": [str(n) for n in range(30)], "user_id": [n % 2 for n in range(30)], "item_id": [5] * 30}
+    frame = pl.DataFrame(columns | {"event_type": kinds, "event_time": time, "available_at": time})
+    frame.write_parquet(tmp_path / "day1.parquet")
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert len(reclake.Feed("shards/", batch_size=4, seed=1)) == 5

@@ -10,7 +10,7 @@ import click
 from ..pipelines.lake import Lake
 from ..schemas.contract import Contract, load, read_json
 from ..schemas.errors import ContractError
-from ..schemas.resolution import compatibility
+from ..schemas.resolution import MODES, Mode, compatibility, evolution
 from .options import json_option, lake_argument
 from .output import Output, count, plain
 
@@ -85,17 +85,28 @@ def _show(found: Contract, output: Output) -> None:
 
 @contract.command()
 @click.argument("writer", type=click.Path())
-@click.argument("reader", type=click.Path())
+@click.argument("reader", nargs=-1, required=True, type=click.Path())
+@click.option("--mode", type=click.Choice(MODES, case_sensitive=False), help="Ask this of the last version instead.")
 @json_option
-def diff(writer: str, reader: str, machine: bool) -> int:
-    """Can rows written with WRITER.avsc be read with READER.avsc? Exit status 1 if not."""
+def diff(writer: str, reader: tuple[str, ...], mode: Mode | None, machine: bool) -> int:
+    """Can rows written with WRITER.avsc be read with READER.avsc? Exit status 1 if not.
+
+    With --mode, give all versions, oldest first: may the last one follow those before it?
+    """
     output = Output(machine)
-    verdict = compatibility(read_json(Path(writer)), read_json(Path(reader)))
+    versions = [read_json(Path(path)) for path in (writer, *reader)]
+    if mode is None and len(versions) > 2:
+        raise ContractError(
+            "more than two schemas", expected="WRITER READER", got=len(versions), hint="--mode compares more"
+        )
+    verdict = compatibility(*versions) if mode is None else evolution(versions, mode)
     rows: list[list[object]] = [[i["path"], i["kind"], i["message"]] for i in verdict["incompatibilities"]]
     if rows:
         output.table("not compatible", ["path", "kind", "why"], rows)
-    else:
+    elif mode is None:
         output.line("compatible: everything written with the one can be read with the other")
+    else:
+        output.line(f"compatible: the last version may follow, {mode}")
     output.result(verdict)
     return 0 if verdict["compatible"] else 1
 

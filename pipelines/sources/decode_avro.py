@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.avro import PRIMITIVES, AvroType, record_field, split_nullable
+from ...schemas.avro_blocks import Block, Bytes, Header, read_header, walk
 from ...schemas.errors import ContractError, SourceError
 from ..resolving.isolate import POLARS_FAILURES, first_line
-from .avro_blocks import Block, Bytes, Header, read_header, walk
 from .pieces import Piece, sliced
 
 _POLARS_CODECS = ("null", "deflate", "snappy")

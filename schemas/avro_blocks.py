@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ...schemas.errors import SourceError
+from .errors import SourceError
 
 MAGIC = b"Obj\x01"
 SYNC_BYTES = 16
@@ -151,3 +151,28 @@ def _sized(data: Bytes, at: int) -> tuple[bytes, int]:
     if size < 0 or at + size > len(data):
         raise IndexError("cut short")
     return bytes(data[at : at + size]), at + size
+
+
+def container(schema: Any, codec: str, sync: bytes) -> bytes:
+    """A container's header: blocks with the same sync marker behind it make it a container."""
+    meta = {"avro.schema": json.dumps(schema).encode(), "avro.codec": codec.encode("latin-1")}
+    pairs = b"".join(_with_size(key.encode()) + _with_size(value) for key, value in meta.items())
+    return MAGIC + write_long(len(meta)) + pairs + write_long(0) + sync
+
+
+def block(rows: int, data: bytes, sync: bytes) -> bytes:
+    """One block of a container, as it stands there."""
+    return write_long(rows) + _with_size(data) + sync
+
+
+def write_long(value: int) -> bytes:
+    """A zig-zag variable-length long of at most 64 bits."""
+    left, out = (value << 1) ^ (value >> 63), bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*out, left])
+
+
+def _with_size(data: bytes) -> bytes:
+    return write_long(len(data)) + data

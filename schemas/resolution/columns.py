@@ -1,0 +1,229 @@
+"""Decoded columns of a writer's type as columns of a reader's type, whole columns at a time. Pure.
+
+`a` is always laid out as `wire.Wire.arrow` of the writer's type says; what comes back is of `arrow_type(reader)`.
+Records, arrays and maps are resolved without nulls: where one may be null, the others are taken out and put back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..avro import LOGICAL, PRIMITIVES
+from ..errors import ContractError, SourceError
+from . import defaults
+from .decimals import decimals
+from .matching import branch_for, fields, matches, mismatch
+from .types import Array, Decimal, Enum, Field, Fixed, Map, Plain, Primitive, Record, Type, Union, label
+from .wire import wire
+
+_LEAVES = (Primitive, Fixed, Enum)
+
+
+def arrow_type(type_: Type, at: str) -> pa.DataType:
+    """The Arrow type of a reader's type. Uuids are text, or 16 bytes where they are fixed; durations are 12 bytes.
+
+    Raises:
+        ContractError: a union of several types; types that contain themselves are refused by `wire` before.
+    """
+    match type_:
+        case Union(values=values) if len(values) > 1:
+            raise ContractError(
+                "a union of several types has no columnar form",
+                where=at,
+                expected='one type, or ["null", type]',
+                got=label(type_),
+                hint="read it with a schema that names one of the types, or give each a nullable field of its own",
+            )
+        case Union(values=values):
+            return arrow_type(values[0], at) if values else pa.null()
+        case Primitive(logical=Decimal() as decimal) | Fixed(logical=Decimal() as decimal):
+            wide = pa.decimal128 if decimal.precision <= 38 else pa.decimal256
+            return wide(decimal.precision, decimal.scale)
+        case Primitive(kind=kind, logical="timestamp-nanos"):
+            return pa.timestamp("ns", tz="UTC")
+        case Primitive(kind=kind, logical="local-timestamp-nanos"):
+            return pa.timestamp("ns")
+        case Primitive(kind=kind, logical=logical):
+            return LOGICAL.get((kind, str(logical)), PRIMITIVES[kind])
+        case Fixed(size=size):
+            return pa.binary(size)
+        case Enum():
+            return pa.string()
+        case Array(items=items):
+            return pa.list_(arrow_type(items, f"{at}[]"))
+        case Map(values=values):
+            return pa.map_(pa.string(), arrow_type(values, f"{at}{{}}"))
+        case Record():
+            return pa.struct([_arrow_field(field, _step(at, field.name)) for field in type_.fields])
+
+
+def column(a: pa.Array, writer: Type, reader: Type, at: str) -> pa.Array:
+    """A column resolved to the reader's type. Union branches that no value took are not looked into.
+
+    Raises:
+        ContractError: the types do not match, or a field is missing that has no default.
+        SourceError: a value has no place in the reader's type: a null, an enum symbol, a decimal of too many digits.
+    """
+    if isinstance(writer, Union):
+        return _from_union(a, writer, reader, at)
+    if isinstance(reader, Union):
+        branch = branch_for(writer, reader)
+        if branch is None:
+            raise _no_match(label(writer), reader, at, f"no branch takes {label(writer)}")
+        if branch.kind == "null":
+            return pa.nulls(len(a), arrow_type(reader, at))
+        arrow_type(reader, at)  # a union of several types is refused here
+        return column(a, writer, branch, at)
+    return _plain(a, writer, reader, at)
+
+
+def record(a: pa.StructArray, writer: Record, reader: Record, at: str) -> pa.StructArray:
+    """Records, none of them null: fields by name or alias, in the reader's order, else their defaults."""
+    children, told = [], []
+    for _, field, source in fields(writer, reader):
+        here = _step(at, field.name)
+        if source is not None:
+            children.append(column(a.field(source), writer.fields[source].type, field.type, here))
+        elif field.has_default:
+            children.append(_repeated(field, len(a), here))
+        else:
+            raise _no_match("absent", field.type, here, "the writer has no such field, and it has no default")
+        told.append(_arrow_field(field, here))
+    if not children:
+        return pa.array([{}] * len(a), pa.struct([]))
+    return pa.StructArray.from_arrays(children, fields=told)
+
+
+def _plain(a: pa.Array, writer: Plain, reader: Plain, at: str) -> pa.Array:
+    if not matches(writer, reader):
+        raise _no_match(label(writer), reader, at, mismatch(writer, reader))
+    match writer, reader:
+        case Enum(), Enum():
+            return _symbols(a, writer, reader, at)
+        case Fixed(), Fixed():
+            return _meaning(a, reader, at)
+        case Primitive(), Primitive():
+            return _meaning(_promoted(a, writer.kind, reader.kind, at), reader, at)
+        case Array(), Array():
+            items = column(a.flatten(), writer.items, reader.items, f"{at}[]")
+            return pa.ListArray.from_arrays(_offsets(a), items, type=pa.list_(items.type))
+        case Map(), Map():
+            entries = a.flatten()
+            values = column(entries.field(1), writer.values, reader.values, f"{at}{{}}")
+            keys = entries.field(0)
+            return pa.MapArray.from_arrays(_offsets(a), keys, values, type=pa.map_(pa.string(), values.type))
+        case Record(), Record():
+            return record(a, writer, reader, at)
+    raise _no_match(label(writer), reader, at, mismatch(writer, reader))
+
+
+def _from_union(a: pa.Array, writer: Union, reader: Type, at: str) -> pa.Array:
+    target, taken = arrow_type(reader, at), 0
+    pieces: list[pa.Array] = []
+    places = np.full(len(a), -1, np.int64)
+    for index, branch in enumerate(writer.branches):
+        if branch.kind == "null":
+            continue
+        simple = writer.nullable and len(writer.values) == 1
+        part = a if simple else a.field(f"b{index}")
+        if not simple and a.null_count:
+            part = pc.if_else(a.is_valid(), part, pa.scalar(None, part.type)) if isinstance(branch, _LEAVES) else part
+        if part.null_count == len(part):
+            continue
+        if simple and (part.null_count == 0 or isinstance(branch, _LEAVES)):
+            _check_nulls(part.null_count, reader, at)
+            return column(part, branch, reader, at)
+        rows = np.flatnonzero(part.is_valid().to_numpy(zero_copy_only=False))
+        pieces.append(column(part.drop_null(), branch, reader, at))
+        places[rows] = taken + np.arange(len(rows))
+        taken += len(rows)
+    _check_nulls(len(a) - taken, reader, at)
+    if not pieces:
+        return pa.nulls(len(a), target)
+    return pa.concat_arrays(pieces).take(pa.array(places, mask=places < 0))
+
+
+def _check_nulls(nulls: int, reader: Type, at: str) -> None:
+    accepts = reader.nullable if isinstance(reader, Union) else reader.kind == "null"
+    if nulls and not accepts:
+        raise SourceError(
+            "nulls in a field that has none",
+            where=at,
+            expected=label(reader),
+            got=f"{nulls} nulls",
+            hint='give the reader\'s field the type ["null", …]',
+        )
+
+
+def _symbols(a: pa.Array, writer: Enum, reader: Enum, at: str) -> pa.Array:
+    """Symbols by their places; the reader's default for those it does not know."""
+    wanted = [s if s in reader.symbols else reader.default for s in writer.symbols]
+    if len(a) > a.null_count:
+        least, most = pc.min_max(a).values()
+        if least.as_py() < 0 or most.as_py() >= len(wanted):
+            got = f"places {least} to {most}"
+            raise SourceError("an enum's place that no symbol has", where=at, expected=label(writer), got=got)
+    out = pa.array(wanted, pa.string()).take(a)
+    if out.null_count > a.null_count:
+        unknown = [s for s, w in zip(writer.symbols, wanted, strict=True) if w is None]
+        used = pa.array(writer.symbols, pa.string()).take(a.drop_null()).unique().to_pylist()
+        raise SourceError(
+            "a symbol that the reader does not have",
+            where=at,
+            expected=", ".join(reader.symbols),
+            got=", ".join(s for s in unknown if s in used),
+            hint="give the reader's enum this symbol, or a default",
+        )
+    return out
+
+
+def _promoted(a: pa.Array, writer: str, reader: str, at: str) -> pa.Array:
+    """The promotions; those to float and double round to the nearest."""
+    if writer == reader:
+        return a
+    try:
+        return a.cast(PRIMITIVES[reader], safe=reader in ("string", "bytes", "long"))
+    except pa.ArrowInvalid as error:
+        raise SourceError("bytes that are no text", where=at, expected="UTF-8", got=str(error)) from None
+
+
+def _meaning(a: pa.Array, reader: Primitive | Fixed, at: str) -> pa.Array:
+    """Bits as the values they stand for."""
+    target = arrow_type(reader, at)
+    if isinstance(reader.logical, Decimal):
+        return decimals(a, target, at)
+    if target == a.type:
+        return a
+    return a.cast(target) if isinstance(reader, Fixed) else a.view(target)
+
+
+def _repeated(field: Field, rows: int, at: str) -> pa.Array:
+    value: Any = defaults.of_field(field, where=at)
+    one = pa.array([value], wire(field.type, where=at).arrow)
+    return column(one, field.type, field.type, at).take(pa.array(np.zeros(rows, np.int32)))
+
+
+def _offsets(a: pa.ListArray) -> pa.Array:
+    """Offsets from 0 on, whatever the array was sliced from."""
+    offsets: npt.NDArray[np.int32] = a.offsets.to_numpy()
+    return pa.array(offsets - offsets[0])
+
+
+def _arrow_field(field: Field, at: str) -> pa.Field:
+    nullable = field.type.nullable if isinstance(field.type, Union) else field.type.kind == "null"
+    return pa.field(field.name, arrow_type(field.type, at), nullable=nullable)
+
+
+def _step(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _no_match(writer: str, reader: Type, at: str, why: str) -> ContractError:
+    return ContractError(
+        "the writer's type does not resolve to the reader's", where=at, expected=label(reader), got=f"{writer} ({why})"
+    )

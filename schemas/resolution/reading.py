@@ -1,0 +1,113 @@
+"""An Avro container as an Arrow table of a reader's schema."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..avro import AvroType
+from ..avro_blocks import Block, Bytes, Header, read_header, walk
+from ..contract import read_json
+from ..errors import ReclakeError, SourceError, SourceNotFoundError
+from . import columns, defaults
+from .decoding import CODECS, Layout, decode, layout_of, record_of
+from .types import Record
+from .wire import wire
+
+RUN_ROWS, RUN_BYTES = 250_000, 64 << 20
+READER = "the reader's schema"
+
+
+def read(file: str | Path, reader: AvroType | Path) -> pa.Table:
+    """The rows of an Avro container file as the reader's schema has them: its fields, names, types and defaults.
+
+    `reader` is a parsed schema, or the path of an .avsc. Runs of blocks are decoded and resolved as columns, one after
+    the other; types become Arrow types as `columns.arrow_type` says.
+
+    Raises:
+        ContractError: the schemas do not resolve, or one has no columnar form (it contains itself, or the reader's
+            holds a union of several types).
+        SourceError: the file is no container, is damaged, or holds a value that the reader's schema has no place for.
+        SourceNotFoundError: there is no such file.
+    """
+    wanted, path = reader_of(reader), Path(file)
+    if not path.is_file():
+        raise SourceNotFoundError("file not found", where=path, hint="check the path")
+    if not path.stat().st_size:
+        raise SourceError("not an Avro container file", where=path, expected="a header", got="an empty file")
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        header = read_header(data, where=path)
+        if header.codec not in CODECS:
+            raise SourceError("an unknown Avro codec", where=path, expected=", ".join(CODECS), got=header.codec)
+        try:
+            writer = layout_of(record_of(header.schema, where="the writer's schema"), where="the writer's schema")
+            arrays = [resolved(pa.array([], writer.wire.arrow), writer, wanted)]
+        except ReclakeError as error:
+            raise error.within(path) from None
+        for run in _runs(data, header, path):
+            arrays += _run(data, header, run, writer, wanted, path)
+    return table(arrays)
+
+
+def reader_of(schema: AvroType | Path) -> Record:
+    """A reader's record, its defaults looked at and every type known to have a columnar form.
+
+    Raises:
+        ContractError: it is no Avro schema of a record, or has no columnar form.
+    """
+    where = READER
+    if isinstance(schema, Path) or (isinstance(schema, str) and schema.endswith(".avsc")):
+        where, schema = str(schema), read_json(Path(schema))
+    record = record_of(schema, where=where)
+    defaults.check(record, where=where)
+    wire(record, where=where)
+    columns.arrow_type(record, where)
+    return record
+
+
+def resolved(decoded: pa.StructArray, writer: Layout, reader: Record) -> pa.StructArray:
+    """Decoded rows as the reader has them."""
+    if not reader.answers_to(writer.record):
+        return columns.column(decoded, writer.record, reader, "")
+    return columns.record(decoded, writer.record, reader, "")
+
+
+def table(arrays: list[pa.StructArray]) -> pa.Table:
+    """Rows as a table of their fields."""
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(array) for array in arrays])
+
+
+def _runs(data: Bytes, header: Header, path: Path) -> Iterator[list[Block]]:
+    """Neighbouring blocks of together at most RUN_ROWS rows and RUN_BYTES bytes, or one that is larger."""
+    run: list[Block] = []
+    for block in walk(data, header, where=path):
+        if run and (block.end_row - run[0].first_row > RUN_ROWS or block.end - run[0].offset > RUN_BYTES):
+            yield run
+            run = []
+        run.append(block)
+    if run:
+        yield run
+
+
+def _run(
+    data: Bytes, header: Header, run: list[Block], writer: Layout, reader: Record, path: Path
+) -> Iterator[pa.StructArray]:
+    """A run resolved; block by block where that fails, so that an error names its block."""
+    first, last = run[0], run[-1]
+    blocks, rows = bytes(data[first.offset : last.end]), last.end_row - first.first_row
+    where = f"{path}, block {first.index}, byte {first.offset}"
+    try:
+        decoded = decode(blocks, rows, writer.wire, codec=header.codec, sync=header.sync, where=where)
+    except SourceError:
+        if len(run) == 1:
+            raise
+        for block in run:
+            yield from _run(data, header, [block], writer, reader, path)
+        return
+    try:
+        yield resolved(decoded, writer, reader)
+    except ReclakeError as error:
+        raise error.within(f"{path}, rows {first.first_row} to {last.end_row - 1}") from None

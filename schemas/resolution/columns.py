@@ -126,20 +126,19 @@ def _from_union(a: pa.Array, writer: Union, reader: Type, at: str) -> pa.Array:
     target, taken = arrow_type(reader, at), 0
     pieces: list[pa.Array] = []
     places = np.full(len(a), -1, np.int64)
+    optional = writer.nullable and len(writer.values) == 1
     for index, branch in enumerate(writer.branches):
         if branch.kind == "null":
             continue
-        simple = writer.nullable and len(writer.values) == 1
-        part = a if simple else a.field(f"b{index}")
-        if not simple and a.null_count:
-            part = pc.if_else(a.is_valid(), part, pa.scalar(None, part.type)) if isinstance(branch, _LEAVES) else part
-        if part.null_count == len(part):
+        part = a if optional else a.field(f"b{index}")
+        if optional and len(a) > a.null_count and (a.null_count == 0 or isinstance(branch, _LEAVES)):
+            _check_nulls(a.null_count, reader, at)
+            return column(a, branch, reader, at)
+        taking = pc.and_(a.is_valid(), part.is_valid())  # below a null, a decoder leaves what it likes
+        rows = np.flatnonzero(taking.to_numpy(zero_copy_only=False))
+        if not len(rows):
             continue
-        if simple and (part.null_count == 0 or isinstance(branch, _LEAVES)):
-            _check_nulls(part.null_count, reader, at)
-            return column(part, branch, reader, at)
-        rows = np.flatnonzero(part.is_valid().to_numpy(zero_copy_only=False))
-        pieces.append(column(part.drop_null(), branch, reader, at))
+        pieces.append(column(part.filter(taking), branch, reader, at))
         places[rows] = taken + np.arange(len(rows))
         taken += len(rows)
     _check_nulls(len(a) - taken, reader, at)

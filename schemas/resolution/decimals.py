@@ -30,8 +30,9 @@ def decimals(a: pa.BinaryArray, target: pa.DataType, at: str) -> pa.Array:
         above = data[starts[row] : ends[row] - width]
         if (above != sign[row]).any() or (out[row, -1] > 0x7F) != (sign[row] > 0):
             raise _too_long(target, at, f"{lengths[row]} bytes")
-    validity = a.is_valid().buffers()[1] if a.null_count else None
-    made = pa.Array.from_buffers(target, len(a), [validity, pa.py_buffer(out)])
+    # A bitmap of its own: that of a slice would begin in the middle of another's.
+    valid = pa.array(a.is_valid().to_numpy(zero_copy_only=False)).buffers()[1] if a.null_count else None
+    made = pa.Array.from_buffers(target, len(a), [valid, pa.py_buffer(out)])
     try:
         made.validate(full=True)
     except pa.ArrowInvalid as error:

@@ -137,7 +137,7 @@ def _primitive(value: Any, kind: str) -> Any:
 def _rounded(value: float, kind: str) -> float:
     try:
         single = kind == "float" and math.isfinite(value)
-        return float(struct.unpack("f", struct.pack("f", value))[0]) if single else float(value)
+        return float(struct.unpack("<f", struct.pack("<f", value))[0]) if single else float(value)
     except OverflowError:
         raise _UnfitError(value) from None
 

@@ -68,8 +68,8 @@ def read_framed(messages: Sequence[bytes | None], schemas_by_id: Mapping[int, Av
         where = f"schema {id_}"
         writer = layout_of(record_of(schemas_by_id[id_], where=where), where=where)
         rows = np.flatnonzero(ids == id_)
-        datums = pc.binary_slice(data if len(rows) == len(data) else data.take(pa.array(rows)), FRAME_BYTES)
-        good, failed = _isolated(datums, writer, wanted, where)
+        own = data if len(rows) == len(data) else data.take(pa.array(rows))
+        good, failed = _isolated(own, writer, wanted, where)
         arrays += [array for _, _, array in good]
         indexes += [rows[start:stop] for start, stop, _ in good]
         bad += [BadMessage(int(rows[index]), reason) for index, reason in failed]
@@ -106,16 +106,16 @@ def _unframed(message: bytes | None, id_: int) -> str:
 
 
 def _isolated(
-    datums: pa.LargeBinaryArray, writer: Layout, reader: Record, where: str
+    messages: pa.LargeBinaryArray, writer: Layout, reader: Record, where: str
 ) -> tuple[list[tuple[int, int, pa.StructArray]], list[tuple[int, str]]]:
-    """((start, stop, rows) of every run that is good, in order; (index, reason) of every bad datum), by halving."""
+    """((start, stop, rows) of every run that is good, in order; (index, reason) of every bad one), by halving."""
     guarded = _guarded(writer.wire)
     good, bad = [], []
-    pending = [(start, min(start + RUN_ROWS, len(datums))) for start in range(0, len(datums), RUN_ROWS)][::-1]
+    pending = [(start, min(start + RUN_ROWS, len(messages))) for start in range(0, len(messages), RUN_ROWS)][::-1]
     while pending:
         start, stop = pending.pop()
         try:
-            decoded = _decoded(datums.slice(start, stop - start), guarded, where)
+            decoded = _decoded(messages.slice(start, stop - start), guarded, where)
             good.append((start, stop, resolved(decoded, writer, reader)))
         except SourceError as error:
             if stop - start == 1:
@@ -127,33 +127,32 @@ def _isolated(
 
 
 def _guarded(told: Wire) -> Wire:
-    """The wire schema with a guard behind the last field."""
-    guard = {"name": "guard", "type": {"type": "fixed", "name": "guard", "size": _GUARD_BYTES}}
-    arrow = pa.struct([*told.arrow, pa.field("guard", pa.binary())])
-    # A record without fields is columnar too when a guard is in it.
-    columnar = told.columnar or not told.schema["fields"]
-    return Wire(told.schema | {"fields": [*told.schema["fields"], guard]}, arrow, columnar)
+    """The wire schema with a message's first bytes before the first field, and a guard behind the last."""
+    around = [
+        {"name": name, "type": {"type": "fixed", "name": name, "size": size}}
+        for name, size in (("frame", FRAME_BYTES), ("guard", _GUARD_BYTES))
+    ]
+    arrow = pa.struct([pa.field("frame", pa.binary()), *told.arrow, pa.field("guard", pa.binary())])
+    columnar = told.columnar or not told.schema["fields"]  # a record without fields is none to Polars; now it has some
+    return Wire(told.schema | {"fields": [around[0], *told.schema["fields"], around[1]]}, arrow, columnar)
 
 
-def _decoded(datums: pa.LargeBinaryArray, guarded: Wire, where: str) -> pa.StructArray:
-    """Datums in the writer's wire layout.
+def _decoded(messages: pa.LargeBinaryArray, guarded: Wire, where: str) -> pa.StructArray:
+    """Messages of one schema in the writer's wire layout.
 
     Raises:
         SourceError: one does not decode, or not to its end.
     """
-    guard = pa.scalar(hashlib.blake2b(_bytes(datums), digest_size=_GUARD_BYTES).digest(), pa.large_binary())
-    joined = pc.binary_join_element_wise(datums, guard, pa.scalar(b"", pa.large_binary()))
-    found = decode(
-        block(len(datums), _bytes(joined), _SYNC), len(datums), guarded, codec="null", sync=_SYNC, where=where
-    )
-    children = [found.field(place) for place in range(found.type.num_fields)]
-    if not pc.all(pc.equal(children.pop(), guard.cast(pa.binary()))).as_py():
-        raise SourceError(
-            "a datum that does not end where its message does", where=where, expected="its schema's length"
-        )
+    guard = pa.scalar(hashlib.blake2b(_bytes(messages), digest_size=_GUARD_BYTES).digest(), pa.large_binary())
+    joined = _bytes(pc.binary_join_element_wise(messages, guard, pa.scalar(b"", pa.large_binary())))
+    rows = len(messages)
+    found = decode(block(rows, joined, _SYNC), rows, guarded, codec="null", sync=_SYNC, where=where)
+    _, *children, guards = (found.field(place) for place in range(found.type.num_fields))
+    if not pc.all(pc.equal(guards, guard.cast(pa.binary()))).as_py():
+        raise SourceError("a datum that does not end where its message does", where=where)
     if not children:
         return pa.array([{}] * len(found), pa.struct([]))
-    return pa.StructArray.from_arrays(children, fields=list(guarded.arrow)[:-1])
+    return pa.StructArray.from_arrays(children, fields=list(guarded.arrow)[1:-1])
 
 
 def _bytes(values: pa.LargeBinaryArray) -> bytes:

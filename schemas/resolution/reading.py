@@ -43,7 +43,7 @@ def read(file: str | Path, reader: AvroType | Path) -> pa.Table:
         if header.codec not in CODECS:
             raise SourceError("an unknown Avro codec", where=path, expected=", ".join(CODECS), got=header.codec)
         try:
-            writer = layout_of(record_of(header.schema, where="the writer's schema"), where="the writer's schema")
+            writer = _writer_of(header.schema, wanted)
             arrays = [resolved(pa.array([], writer.wire.arrow), writer, wanted)]
         except ReclakeError as error:
             raise error.within(path) from None
@@ -78,6 +78,14 @@ def resolved(decoded: pa.StructArray, writer: Layout, reader: Record) -> pa.Stru
 def table(arrays: list[pa.StructArray]) -> pa.Table:
     """Rows as a table of their fields."""
     return pa.Table.from_batches([pa.RecordBatch.from_struct_array(array) for array in arrays])
+
+
+def _writer_of(schema: AvroType, reader: Record) -> Layout:
+    """A file's own schema; a record without a name, as Polars writes them, goes by the reader's."""
+    where = "the writer's schema"
+    if isinstance(schema, dict) and not schema.get("name"):
+        schema = schema | {"name": reader.name}
+    return layout_of(record_of(schema, where=where), where=where)
 
 
 def _runs(data: Bytes, header: Header, path: Path) -> Iterator[list[Block]]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import fastavro
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -255,6 +256,12 @@ def test_files_that_are_damaged_or_are_none_are_told_with_their_place(tmp_path: 
     longs = written(tmp_path / "long.avro", "long", [1, 2])
     with pytest.raises(ContractError, match="rows are records"):
         read(longs, schema)
+
+
+def test_a_file_that_polars_wrote_has_no_name_and_is_read_all_the_same(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1, None], "b": ["x", "y"]}).write_avro(tmp_path / "a.avro")
+    reader = record(field("b", ["null", "string"]), field("a", ["null", "double"]))
+    assert read(tmp_path / "a.avro", reader).to_pylist() == [{"b": "x", "a": 1.0}, {"b": "y", "a": None}]
 
 
 class Case:

@@ -25,6 +25,7 @@ from ..schemas.errors import CommitConflictError, GateError, ReclakeError, Sourc
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Table
 from . import resolving, sources
+from .duplicates import held
 from .knowing import TIME, available, known_at
 from .run import Run
 
@@ -275,16 +276,9 @@ def fresh_rows(target: Target, admitted: gate.Admitted, version: int) -> pl.Seri
     """Which admitted rows are not duplicates: by event_id, within the batch and against the whole table."""
     if target.contract.kind != "events":
         return pl.Series(np.ones(admitted.rows.num_rows, dtype=bool))
-    ids = pl.DataFrame({"event_id": pl.Series(admitted.rows["event_id"])})
-    known = (
-        target.table.scan(version)
-        .select("event_id")
-        .join(ids.lazy().unique(), on="event_id", how="semi")
-        .collect(engine="streaming")
-    )
-    return ids.select(pl.col("event_id").is_first_distinct() & ~pl.col("event_id").is_in(known["event_id"].implode()))[
-        "event_id"
-    ]
+    ids = pl.Series(admitted.rows["event_id"])
+    # What landed after `version` counts too: the commit must follow that version, so it is refused and tried again.
+    return ids.is_first_distinct() & ~held(target.catalog, target.table.name, ids)
 
 
 def _main_day(stamped: pl.DataFrame, column: str) -> date | None:

@@ -12,9 +12,10 @@ whoever comes next, before another barrier is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -22,10 +23,11 @@ import pyarrow as pa
 from ..quality import gate
 from ..schemas import shapes
 from ..schemas.buckets import bucket_groups
-from ..schemas.eras import Era, split_days, start_prefix
+from ..schemas.eras import Era, split_days
 from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
+from ..storage.index import Index, Pairs, keep_greatest
 from ..storage.table import Commit
 from .knowing import TIME
 from .ordinals import SealedPart, seal_part
@@ -174,11 +176,11 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
 def _seal_locally(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
     """In this process, as many buckets at a time as fit the memory budget."""
     events = events_between(catalog, era)
-    first = next_ordinals(catalog, era)
     parts = []
     for group in bucket_groups(int(events.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE):
         rows = events.filter(pl.col(shapes.BUCKET).is_in(group)).collect(engine="streaming")
         if rows.height:
+            first = next_ordinals(catalog, era, rows["user_id"].unique())
             parts.append(
                 seal_part(catalog.table("timelines"), rows, first, era.name, schema, run_id=run.id, at_us=run.now_us())
             )
@@ -186,33 +188,43 @@ def _seal_locally(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> li
 
 
 def events_between(catalog: Catalog, era: Era) -> pl.LazyFrame:
-    """The events known within an era, lazily."""
-    first, last = from_us(era.start_us).date(), from_us(era.end_us - 1).date()
+    """The events known within an era, lazily. An era lies within one day."""
     return (
         catalog.table("events")
-        .scan()
+        .scan_partition({shapes.DAY: from_us(era.start_us).date()})
         .filter(
-            pl.col(shapes.DAY).is_between(first, last),
-            pl.col("known_at") >= pl.lit(era.start_us).cast(TIME),
-            pl.col("known_at") < pl.lit(era.end_us).cast(TIME),
+            pl.col("known_at") >= pl.lit(era.start_us).cast(TIME), pl.col("known_at") < pl.lit(era.end_us).cast(TIME)
         )
-        .drop(shapes.DAY)
     )
 
 
-def next_ordinals(catalog: Catalog, era: Era) -> pl.DataFrame:
-    """(user_id, next_ordinal) of every user with events before the era."""
+def next_ordinals(catalog: Catalog, era: Era, users: pl.Series) -> pl.DataFrame:
+    """(user_id, next_ordinal) of those of the era's `users` who have events before it.
+
+    Costs in proportion to the users, not to history: an index of the directory holds where each timeline ends.
+    """
     directory = catalog.table("directory")
     if not directory.exists:
         return pl.DataFrame(schema={"user_id": pl.Int64, "next_ordinal": pl.Int64})
-    return (
-        directory.scan()
-        # An era's own entries may be there already, from a run that was killed between its two commits.
-        .filter(pl.col(shapes.ERA) < start_prefix(era.start_us))
-        .group_by("user_id")
-        .agg((pl.col("first_ordinal") + pl.col("count")).max().alias("next_ordinal"))
-        .collect(engine="streaming")
-    )
+    places, ends = heads(catalog).find(users.to_numpy())
+    # Looked at after the index was: had the era's entries been in what the index read, they would be seen here too.
+    if (directory.transaction(SEAL) or 0) >= era.end_us:
+        # They are there from a run that was killed between its two commits, and say what that run found.
+        entries = directory.scan_partition({shapes.ERA: era.name})
+        return entries.select("user_id", pl.col("first_ordinal").alias("next_ordinal")).collect()
+    found = pl.DataFrame({"user_id": users.gather(places), "next_ordinal": ends})
+    return found.group_by("user_id").agg(pl.col("next_ordinal").max())
+
+
+def heads(catalog: Catalog) -> Index:
+    """user_id → where the user's sealed timeline ends, of every entry that the directory got."""
+    return Index(catalog.cache / "heads", catalog.table("directory"), _timeline_ends, keep_greatest)
+
+
+def _timeline_ends(files: Sequence[Path]) -> Pairs:
+    columns = pl.col("user_id"), (pl.col("first_ordinal") + pl.col("count")).alias("end")
+    ends = pl.scan_parquet(list(files), hive_partitioning=False).select(*columns).collect()
+    return ends["user_id"].to_numpy(), ends["end"].to_numpy()
 
 
 def timelines_schema(catalog: Catalog) -> pa.Schema:

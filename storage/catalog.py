@@ -7,6 +7,7 @@ LAKE/pins/NAME.json                 exact versions of all tables
 LAKE/sources/NAME.json              sources that are being followed
 LAKE/tables/…                       plain Delta tables
 LAKE/blobs/…                        media, by digest
+LAKE/cache/…                        what can be made again from the tables: delete it whenever you like
 """
 
 from __future__ import annotations
@@ -127,6 +128,11 @@ class Catalog:
     @property
     def blobs(self) -> Blobs:
         return Blobs(self.root / "blobs")
+
+    @property
+    def cache(self) -> Path:
+        """Where caches of the tables live."""
+        return self.root / "cache"
 
     @property
     def sealed_through_us(self) -> int | None:

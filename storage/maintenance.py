@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def forget(catalog: Catalog, user_ids: Iterable[int]) -> list[Forgotten]:
             got=", ".join(holding),
             hint=f"reclake unpin {catalog.root} {holding[0]}",
         )
+    if catalog.cache.exists():
+        shutil.rmtree(catalog.cache)
     done = []
     for name in catalog.table_names():
         table = catalog.table(name)

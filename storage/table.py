@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ..quality.gate import Admitted
 from ..schemas.errors import CommitConflictError, PinError, StorageError
-from . import parquet
+from . import log, parquet
 from .faults import translated
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ class Table:
     @property
     def version(self) -> int:
         """The newest version; -1 where nothing was ever written."""
-        return int(self._open().version()) if self.exists else -1
+        return int(log.handle(self.root).version()) if self.exists else -1
 
     def transaction(self, app_id: str) -> int | None:
         """The last version committed by an application, e.g. how far a source was read."""
-        return self._open().transaction_version(app_id) if self.exists else None
+        return log.handle(self.root).transaction_version(app_id) if self.exists else None
 
     def committed(self, app_ids: Sequence[str], version: int) -> set[str]:
         """Which of these applications had committed anything by a version of the table."""
@@ -137,18 +137,36 @@ class Table:
         """
         return pl.scan_delta(self._open(version))
 
+    def scan_partition(self, partition: Mapping[str, Any]) -> pl.LazyFrame:
+        """The rows of one partition, lazily, without its partition columns; no other file is opened."""
+        columns = pl.DataFrame(self.schema().empty_table()).drop(self.layout.partition_by)
+        paths = log.snapshot(self.root).of_partition(partition) if self.exists else []
+        if not paths:
+            return columns.lazy()
+        return pl.scan_parquet(
+            paths,
+            schema=columns.schema,
+            missing_columns="insert",
+            hive_partitioning=False,
+            cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+        )
+
     def files(self, version: int | None = None) -> list[str]:
         """Absolute paths of the Parquet files of a version."""
         return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
 
     def partition_values(self, column: str, version: int | None = None) -> list[Any]:
         """What a partition column holds, each value once, in order; no file is read."""
+        if version is None:
+            live = log.snapshot(self.root).files
+            return live[column].unique().sort().to_list() if live.height else []
         live = pl.DataFrame(self._open(version).get_add_actions(flatten=True))
         return live[f"partition.{column}"].unique().sort().to_list() if live.height else []
 
     def schema(self, version: int | None = None) -> pa.Schema:
         """The Arrow schema."""
-        return pa.schema(self._open(version).schema().to_arrow())
+        table = log.handle(self.root) if version is None else self._open(version)
+        return pa.schema(table.schema().to_arrow())
 
     def history(self) -> Iterator[dict[str, Any]]:
         """What each commit says of itself, newest first, custom metadata included."""
@@ -241,7 +259,11 @@ class Table:
                         partition_by=list(self.layout.partition_by),
                         name=self.name.replace("/", "_"),
                         # Pins name versions: the log that explains them must outlive any default retention.
-                        configuration={"delta.logRetentionDuration": "interval 36500 days"},
+                        configuration={
+                            "delta.logRetentionDuration": "interval 36500 days",
+                            # Between checkpoints every commit and every opening reads all later entries.
+                            "delta.checkpointInterval": "20",
+                        },
                     )
                     return
                 except DeltaError:
@@ -299,7 +321,8 @@ class Table:
         from deltalake.exceptions import CommitFailedError
 
         for attempt in range(_ATTEMPTS):
-            table = self._open()
+            table = log.handle(self.root)
+            version = int(table.version())
             self._check(table, commit)
             actions = _add_actions(files, data_change)
             if replaced is not None:
@@ -313,7 +336,7 @@ class Table:
                         partition_by=list(self.layout.partition_by),
                         commit_properties=_properties(commit),
                     )
-                return int(table.version()) + 1
+                return version + 1
             except CommitFailedError:
                 # Another commit took the version. Everything is checked afresh against it.
                 time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 20))

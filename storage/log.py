@@ -1,0 +1,141 @@
+"""The Delta log: which files a version has and what later commits added, without opening a single data file.
+
+Handles are kept, one a table and thread, and brought up to date from the commits that are new: a look at a table costs
+in proportion to what happened since the last look, not to its history.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import polars as pl
+
+from ..schemas.errors import StorageError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_KEPT = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The files of one version of a table.
+
+    `files` has a row a live file: `path` (absolute), `num_records`, and a column for each partition column.
+    """
+
+    table_id: str
+    version: int
+    files: pl.DataFrame
+
+    def of_partition(self, partition: Mapping[str, Any]) -> list[str]:
+        """The paths of one partition's files."""
+        wanted = [pl.col(name) == value for name, value in partition.items()]
+        return self.files.filter(*wanted)["path"].to_list() if self.files.height else []
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What some successive commits did to the rows: files added, and whether rows were taken away or changed.
+
+    Compaction moves rows from file to file and is neither.
+    """
+
+    added: tuple[Path, ...]
+    removed: bool
+
+
+@dataclass(slots=True)
+class _Kept:
+    handle: DeltaTable
+    stamp: tuple[int, int, int] | None
+    snapshot: Snapshot | None = None
+
+
+def handle(root: Path) -> DeltaTable:
+    """A handle on the newest version of the table at `root`, this thread's own until its next look at the table.
+
+    Raises:
+        StorageError: nothing was ever written to it.
+    """
+    return _latest(root).handle
+
+
+def snapshot(root: Path) -> Snapshot:
+    """The newest version of a table.
+
+    Raises:
+        StorageError: nothing was ever written to it.
+    """
+    kept = _latest(root)
+    version = int(kept.handle.version())
+    if kept.snapshot is None or kept.snapshot.version != version:
+        kept.snapshot = Snapshot(str(kept.handle.metadata().id), version, _files(kept.handle, root))
+    return kept.snapshot
+
+
+def changes(root: Path, first: int, last: int) -> Changes | None:
+    """What the commits `first` to `last`, both included, did; None where the log has forgotten one of them."""
+    added: list[Path] = []
+    removed = False
+    for version in range(first, last + 1):
+        try:
+            lines = _commit_file(root, version).read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        for action in map(json.loads, lines):
+            if action.get("add", {}).get("dataChange"):
+                added.append(root / unquote(action["add"]["path"]))
+            removed |= bool(action.get("remove", {}).get("dataChange"))
+    return Changes(tuple(added), removed)
+
+
+def _latest(root: Path) -> _Kept:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
+    kept = tables.get(str(root))
+    # A handle is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
+    if kept is not None and kept.stamp and _stamp(root, kept.handle.version()) == kept.stamp:
+        if not _commit_file(root, kept.handle.version() + 1).exists():
+            return kept
+        kept.handle.update_incremental()
+    else:
+        try:
+            kept = _Kept(DeltaTable(str(root)), None)
+        except TableNotFoundError:
+            raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
+        tables[str(root)] = kept
+    kept.stamp = _stamp(root, kept.handle.version())
+    return kept
+
+
+def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
+    """What tells one commit file from another; None where log clean-up took it."""
+    try:
+        stat = _commit_file(root, version).stat()
+    except FileNotFoundError:
+        return None
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+def _commit_file(root: Path, version: int) -> Path:
+    return root / "_delta_log" / f"{version:020d}.json"
+
+
+def _files(handle: DeltaTable, root: Path) -> pl.DataFrame:
+    live = pl.DataFrame(handle.get_add_actions(flatten=True))
+    partitions = [name for name in live.columns if name.startswith("partition.")]
+    return live.select(
+        (str(root) + "/" + pl.col("path")).alias("path"),
+        pl.col("num_records").cast(pl.Int64),
+        *[pl.col(name).alias(name.removeprefix("partition.")) for name in partitions],
+    )

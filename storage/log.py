@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from ..schemas.errors import StorageError
+from ..schemas.errors import PinError, StorageError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -59,6 +59,37 @@ class _Kept:
     snapshot: Snapshot | None = None
 
 
+def open_table(root: Path, version: int | None = None) -> DeltaTable:
+    """A fresh handle on a version of the table at `root`, the newest unless told.
+
+    Raises:
+        StorageError: nothing was ever written to the table, or its log is damaged.
+        PinError: that version is gone.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        return DeltaTable(str(root), version=version)
+    except TableNotFoundError:
+        raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
+    except DeltaError as error:
+        if version is None:
+            raise StorageError(
+                "a table cannot be opened",
+                where=root,
+                expected="a Delta table with its whole log",
+                got=str(error).splitlines()[0],
+                hint="restore the table's folder, its _delta_log first",
+            ) from error
+        raise PinError(
+            "a version of a table is gone",
+            where=root,
+            expected=f"version {version}",
+            got=str(error).splitlines()[0],
+        ) from error
+
+
 def handle(root: Path) -> DeltaTable:
     """A handle on the newest version of the table at `root`, this thread's own until its next look at the table.
 
@@ -98,9 +129,6 @@ def changes(root: Path, first: int, last: int) -> Changes | None:
 
 
 def _latest(root: Path) -> _Kept:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
     tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
     kept = tables.get(str(root))
     # A handle is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
@@ -109,10 +137,7 @@ def _latest(root: Path) -> _Kept:
             return kept
         kept.handle.update_incremental()
     else:
-        try:
-            kept = _Kept(DeltaTable(str(root)), None)
-        except TableNotFoundError:
-            raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
+        kept = _Kept(open_table(root), None)
         tables[str(root)] = kept
     kept.stamp = _stamp(root, kept.handle.version())
     return kept

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality.gate import Admitted
-from ..schemas.errors import CommitConflictError, PinError, StorageError
+from ..schemas.errors import CommitConflictError, StorageError
 from . import log, parquet
 from .faults import translated
 
@@ -216,30 +216,7 @@ class Table:
             )
 
     def _open(self, version: int | None = None) -> DeltaTable:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
-
-        try:
-            return DeltaTable(self.uri, version=version)
-        except TableNotFoundError:
-            raise StorageError(
-                "the table is empty: nothing was ever written to it", where=f"{self.name} in {self.root}"
-            ) from None
-        except DeltaError as error:
-            if version is None:
-                raise StorageError(
-                    "a table cannot be opened",
-                    where=f"{self.name} in {self.root}",
-                    expected="a Delta table with its whole log",
-                    got=str(error).splitlines()[0],
-                    hint="restore the table's folder, its _delta_log first",
-                ) from error
-            raise PinError(
-                "a version of a table is gone",
-                where=self.name,
-                expected=f"version {version}",
-                got=str(error).splitlines()[0],
-            ) from error
+        return log.open_table(self.root, version)
 
     def _ensure(self, schema: pa.Schema) -> None:
         """Create the table, or add the columns it lacks. A column of another type is refused."""

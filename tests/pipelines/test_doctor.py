@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,5 +55,6 @@ def test_a_table_whose_log_is_damaged_is_found_and_refused_with_a_message(tmp_pa
     (lake.catalog.table("timelines").root / "_delta_log" / "00000000000000000000.json").unlink()
     broken = [finding.promise for finding in examine(lake.catalog) if not finding.kept]
     assert broken == ["table timelines opens"]
-    with pytest.raises(StorageError, match="cannot be opened"):
-        lake.timeline(1)
+    # A handle that is open already knows what the log said; one opened afresh, here by another thread, does not.
+    with ThreadPoolExecutor(1) as afresh, pytest.raises(StorageError, match="cannot be opened"):
+        afresh.submit(lake.timeline, 1).result()

@@ -1,7 +1,7 @@
 """Duplicates: which events a table holds already, told by fingerprints, in proportion to the batch.
 
 A fingerprint is 128 bits of an event_id, two 64-bit hashes with seeds of their own. Two different ids of a table with n
-events share one with a chance of n² / 2^129: 1.5e-21 at a billion. See docs/adr.
+events share one with a chance of n² / 2^129: 1.5e-21 at a billion. See docs/adr/0006.
 """
 
 from __future__ import annotations

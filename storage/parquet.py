@@ -56,7 +56,7 @@ def write(root: Path, rows: pa.Table, partition: dict[str, Any]) -> DataFile:
 
 
 def encodings(rows: pa.Table) -> dict[str, Any]:
-    """How pyarrow is to encode the columns of flat, sorted rows. See docs/adr/0007.
+    """How pyarrow is to encode the columns of flat, sorted rows. See docs/adr/0008.
 
     Times as differences; strings that hardly repeat (event ids) as differences of their ends; the rest by dictionary.
     """

@@ -85,8 +85,6 @@ def forget(catalog: Catalog, user_ids: Iterable[int]) -> list[Forgotten]:
             got=", ".join(holding),
             hint=f"reclake unpin {catalog.root} {holding[0]}",
         )
-    if catalog.cache.exists():
-        shutil.rmtree(catalog.cache)
     done = []
     for name in catalog.table_names():
         table = catalog.table(name)
@@ -95,6 +93,8 @@ def forget(catalog: Catalog, user_ids: Iterable[int]) -> list[Forgotten]:
         elif name == "quarantine":
             done.append(Forgotten(name, _forget_quarantined(table, users)))
     vacuum(catalog, retention_hours=0, dry_run=False)
+    # The index of users names them. Last, so that nobody builds it again from rows that are still there.
+    shutil.rmtree(catalog.cache, ignore_errors=True)
     return done
 
 

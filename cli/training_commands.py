@@ -8,7 +8,7 @@ import click
 
 from ..pipelines.lake import Lake
 from ..schemas.times import iso
-from .options import json_option, lake_argument
+from .options import TIME, json_option, lake_argument
 from .output import Output, count, plain, size
 
 
@@ -56,11 +56,12 @@ def media(lake: str, plan: str, manifest: str, machine: bool) -> None:
 @click.command()
 @lake_argument
 @click.argument("name")
+@click.option("--until", type=TIME, help="Let the pin expire then; default: it holds for ever.")
 @json_option
-def pin(lake: str, name: str, machine: bool) -> None:
+def pin(lake: str, name: str, until: int | None, machine: bool) -> None:
     """Name the present versions of all tables and keep them alive through vacuum."""
     output = Output(machine)
-    made = Lake.open(lake).pin(name)
+    made = Lake.open(lake).pin(name, until=until)
     versions = ", ".join(f"{table} {version}" for table, version in sorted(made.tables.items()))
     output.line(f"pin     {name}: {versions}")
     output.result(made.to_json())
@@ -86,9 +87,15 @@ def pins(lake: str, machine: bool) -> None:
     output = Output(machine)
     found = Lake.open(lake).catalog.pins()
     rows: list[list[object]] = [
-        [p.name, "" if p.sealed_through_us is None else iso(p.sealed_through_us), len(p.tables)] for p in found
+        [
+            p.name,
+            "" if p.sealed_through_us is None else iso(p.sealed_through_us),
+            len(p.tables),
+            "for ever" if p.until_us is None else iso(p.until_us),
+        ]
+        for p in found
     ]
-    output.table("pins", ["name", "sealed through", "tables"], rows)
+    output.table("pins", ["name", "sealed through", "tables", "until"], rows)
     output.result({"pins": [p.to_json() for p in found]})
 
 

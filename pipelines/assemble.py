@@ -24,6 +24,7 @@ from ..schemas.errors import CommitConflictError, RecipeError, SamplesError
 from ..schemas.recipe import Negatives, Recipe
 from ..schemas.times import US_PER_DAY, Time, day_start_us, from_us, iso
 from ..storage.catalog import Catalog
+from ..storage.locks import deriving
 from .knowing import TIME
 from .record import admit_whole
 from .run import Run
@@ -80,22 +81,23 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
         return _result(
             table.scan().filter(pl.col("day") == from_us(start).date()).collect(), known, start, table.version, True
         )
-    rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
-    suite = compile_suite(shipped_suite("samples"), schema, name="samples")
-    admitted = admit_whole(
-        catalog, rows.to_arrow(), suite, schema, table=table.name, source=str(from_us(start).date()), run=run
-    )
-    try:
-        version = table.replace(
-            admitted,
-            partition={"day": from_us(start).date()},
-            transactions={transaction: final_at},
-            metadata={"reclake.recipe": f"{known.name}/{known.version}"},
+    with deriving(catalog.root):
+        rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
+        suite = compile_suite(shipped_suite("samples"), schema, name="samples")
+        admitted = admit_whole(
+            catalog, rows.to_arrow(), suite, schema, table=table.name, source=str(from_us(start).date()), run=run
         )
-    except CommitConflictError:
-        if (table.transaction(transaction) or 0) < final_at:
-            raise
-        version = table.version
+        try:
+            version = table.replace(
+                admitted,
+                partition={"day": from_us(start).date()},
+                transactions={transaction: final_at},
+                metadata={"reclake.recipe": f"{known.name}/{known.version}"},
+            )
+        except CommitConflictError:
+            if (table.transaction(transaction) or 0) < final_at:
+                raise
+            version = table.version
     return _result(rows, known, start, version, False)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..schemas.errors import ReclakeError
+from ..schemas.times import iso
 from ..storage.catalog import SEAL, Catalog
+from .forget import waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,13 @@ class Finding:
     detail: str
 
 
-def examine(catalog: Catalog) -> list[Finding]:
+def examine(catalog: Catalog, *, now_us: int) -> list[Finding]:
     """Every promise that can be checked on the tables there are."""
     tables = list(_tables(catalog))
     if not all(finding.kept for finding in tables):
         return tables  # what is in the others says little without them
-    return [*tables, *_accounts(catalog), *_events(catalog), *_timelines(catalog), *_pins(catalog)]
+    checks = (*tables, *_accounts(catalog), *_events(catalog), *_timelines(catalog))
+    return [*checks, *_pins(catalog, now_us), *_erasures(catalog, now_us)]
 
 
 def _tables(catalog: Catalog) -> Iterator[Finding]:
@@ -113,8 +116,11 @@ def _timelines(catalog: Catalog) -> Iterator[Finding]:
     yield Finding("nothing lands behind the seal", barrier >= sealed, f"barrier {barrier}, sealed through {sealed}")
 
 
-def _pins(catalog: Catalog) -> Iterator[Finding]:
+def _pins(catalog: Catalog, now_us: int) -> Iterator[Finding]:
     for pin in catalog.pins():
+        if not pin.holds_at(now_us):
+            yield Finding(f"pin {pin.name} opens", True, f"it expired at {iso(pin.until_us or 0)}, as it said")
+            continue
         try:
             for name, version in pin.tables.items():
                 if version >= 0:
@@ -123,3 +129,12 @@ def _pins(catalog: Catalog) -> Iterator[Finding]:
             yield Finding(f"pin {pin.name} opens", False, str(error).splitlines()[0])
             continue
         yield Finding(f"pin {pin.name} opens", True, f"{len(pin.tables)} tables")
+
+
+def _erasures(catalog: Catalog, now_us: int) -> Iterator[Finding]:
+    requests = waiting(catalog)
+    late = [request for request in requests if request.deadline_us <= now_us]
+    if requests:
+        yield Finding(
+            "users are forgotten by the deadline", not late, f"{len(requests)} request(s) wait, {len(late)} too long"
+        )

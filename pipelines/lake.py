@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..storage.pins import Pin
     from .assemble import SamplesResult
+    from .forget import Receipt
     from .ingest import IngestResult
     from .media import MediaResult
     from .packing import PackResult
@@ -117,13 +118,20 @@ class Lake:
         run = run or Run()
         return run_media(self.catalog, plan, Path(manifest), now_us=run.now_us(), progress=run.progress)
 
-    def pin(self, name: str) -> Pin:
-        """Name the present versions of all tables and keep them alive."""
-        return self.catalog.create_pin(name)
+    def pin(self, name: str, *, until: Time | None = None) -> Pin:
+        """Name the present versions of all tables and keep them alive, until a time if one is given."""
+        return self.catalog.create_pin(name, until_us=None if until is None else to_us(until))
 
     def unpin(self, name: str) -> Pin:
         """Let go of what a pin keeps alive."""
         return self.catalog.remove_pin(name)
+
+    def forget(self, users: Sequence[int], *, within_days: int = 30, run: Run | None = None) -> Receipt | None:
+        """Remove users, and whoever else waits to be forgotten; the receipt. See pipelines.forget."""
+        from .forget import ask, carry_out
+
+        ask(self.catalog, users, within_days=within_days, run=run)
+        return carry_out(self.catalog, run=run)
 
     def pack(
         self, recipe: str, *, pin: str, out: str | Path, history: int | None = None, run: Run | None = None
@@ -134,7 +142,7 @@ class Lake:
         def report(done: int, total: int) -> None:
             (run or Run()).progress(f"pack {recipe}", done, total)
 
-        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history, progress=report)
+        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history, progress=report, run=run)
 
     def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""

@@ -11,6 +11,7 @@ from ..quality import gate
 from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
 from ..storage.catalog import Catalog
+from ..storage.locks import deriving
 from . import resolving, sources
 from .ingest import Target, fresh_rows, stamp_and_admit, target_of
 from .knowing import TIME
@@ -53,7 +54,12 @@ def replay(catalog: Catalog, contract_name: str, *, run: Run | None = None) -> R
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
-    rows = outstanding(catalog, contract_name)
+    with deriving(catalog.root):
+        return _replay(catalog, target, run)
+
+
+def _replay(catalog: Catalog, target: Target, run: Run) -> ReplayResult:
+    rows = outstanding(catalog, target.contract.name)
     if rows.is_empty():
         return ReplayResult(0, 0, 0, 0, target.table.version)
     frame, bad = sources.raw_to_frame(rows["raw"].to_list(), target.contract)

@@ -15,6 +15,7 @@ from ..schemas import shapes
 from ..schemas.errors import PinError, StorageError
 from ..storage.catalog import Catalog
 from ..storage.faults import translated
+from ..storage.outputs import Output, register
 from ..storage.pins import Pin
 from ..storage.table import Table
 from .correlate import SEED
@@ -69,6 +70,7 @@ def build_report(catalog: Catalog, *, out: Path, pin: str | None = None, generat
     """
     _check_place(out)
     html = render(gather(catalog, pin=pin, generated_at_us=generated_at_us)).encode()
+    register(catalog.root, Output("report", out))
     beside = out.with_name(f".{out.name}.part")
     with translated(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def _check_place(out: Path) -> None:
 
 def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> ReportData:
     """Everything a report shows, read from the lake's tables."""
-    pinned = None if pin is None else catalog.pin(pin)
+    pinned = None if pin is None else catalog.pin(pin).opened_at(generated_at_us)
     verdicts = _verdicts(catalog)
     metrics, by_day = _metrics(catalog.table("metrics"), pin)
     quality = daily_quality(verdicts.filter(pl.col("table") == "events", pl.col("source") != shapes.REPLAYED))

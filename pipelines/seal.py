@@ -28,6 +28,7 @@ from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
 from ..storage.index import Index, Pairs, keep_greatest
+from ..storage.locks import deriving
 from ..storage.table import Commit
 from .knowing import TIME
 from .ordinals import SealedPart, seal_part
@@ -122,7 +123,7 @@ def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[li
     eras, rows = _eras(catalog, end_us), 0
     # Only now: a field that events got before the barrier is one that the timelines must have.
     catalog.table("timelines").create(timelines_schema(catalog))
-    with _engine(engine, catalog, run) as parts_of:
+    with deriving(catalog.root), _engine(engine, catalog, run) as parts_of:
         for number, era in enumerate(eras):
             run.progress(f"seal {era.name}", number, len(eras))
             rows += _seal_era(catalog, era, parts_of)

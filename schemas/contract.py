@@ -100,6 +100,7 @@ class Contract:
     suite: str
     mapping: Mapping | None
     quarantine_limit: float
+    owner: str | None = None  # of content: the field with the user who uploaded the item
 
     @property
     def arrow(self) -> pa.Schema:
@@ -143,6 +144,8 @@ class Contract:
             "available_at": self.available_at,
             "quarantine_limit": self.quarantine_limit,
         }
+        if self.owner is not None:
+            policy["owner"] = self.owner
         if self.mapping is not None:
             policy["mapping"] = {
                 "columns": dict(self.mapping.columns),
@@ -189,12 +192,12 @@ def parse(
             "not a contract name", where=where, expected="lower-case letters, digits and _, a letter first", got=name
         )
     policy = dict(policy or {})
-    unknown = sorted(set(policy) - {"kind", "table", "feed", "available_at", "quarantine_limit", "mapping"})
+    unknown = sorted(set(policy) - {"kind", "table", "feed", "available_at", "quarantine_limit", "mapping", "owner"})
     if unknown:
         raise ContractError(
             "unknown policy entry",
             where=where,
-            expected="kind, table, feed, available_at, quarantine_limit, mapping",
+            expected="kind, table, feed, available_at, quarantine_limit, mapping, owner",
             got=", ".join(unknown),
         )
     limit = policy.get("quarantine_limit", 1.0)
@@ -217,6 +220,7 @@ def parse(
         suite=json.dumps(suite or {"name": name, "expectations": []}, sort_keys=True),
         mapping=_mapping(policy["mapping"], fields, where) if policy.get("mapping") is not None else None,
         quarantine_limit=float(limit),
+        owner=_owner(policy.get("owner"), kind, fields, where),
     )
 
 
@@ -348,6 +352,21 @@ def _check_required(fields: tuple[Field, ...], kind: str, where: str) -> None:
 def _told(type_: avro.AvroType) -> str:
     """An Avro type in a word, where it has one."""
     return type_ if isinstance(type_, str) else str(type_.get("logicalType") or type_)
+
+
+def _owner(name: Any, kind: str, fields: tuple[Field, ...], where: str) -> str | None:
+    """The field whose user an item is erased with."""
+    if name is None:
+        return None
+    types = {f.name: f.arrow.type for f in fields}
+    if kind != "content" or types.get(name) != pa.int64():
+        raise ContractError(
+            "not an owner",
+            where=f"{where}, policy entry owner",
+            expected="a field of type long in a content contract",
+            got=f"{name!r} of {kind}, {types.get(name, 'no such field')}",
+        )
+    return str(name)
 
 
 def _mapping(raw: Any, fields: tuple[Field, ...], where: str) -> Mapping:

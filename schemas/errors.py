@@ -72,6 +72,14 @@ class CommitConflictError(ReclakeError, RuntimeError):
     """Another process committed first, and this commit no longer holds."""
 
 
+class LakeBusyError(ReclakeError, RuntimeError):
+    """Another process does something to the lake that this command must not run beside."""
+
+
+class ErasureError(ReclakeError, ValueError):
+    """An erasure request is malformed, or cannot be carried out now."""
+
+
 class ContractError(ReclakeError, ValueError):
     """A contract is malformed, unknown, or changed in a way its readers cannot follow."""
 

@@ -4,6 +4,8 @@ LAKE/lake.json                      format and number of buckets
 LAKE/contracts/NAME/0001.json       every version of every contract
 LAKE/recipes/NAME/0001.json         every version of every recipe
 LAKE/pins/NAME.json                 exact versions of all tables
+LAKE/outputs/…                      shard sets and reports that were made of it
+LAKE/erasures/…, LAKE/receipts/…    requests to forget users, and proof that it was done
 LAKE/sources/NAME.json              sources that are being followed
 LAKE/tables/…                       plain Delta tables
 LAKE/blobs/…                        media, by digest
@@ -225,8 +227,10 @@ class Catalog:
     def pin_names(self) -> list[str]:
         return sorted(path.stem for path in (self.root / "pins").glob("*.json"))
 
-    def create_pin(self, name: str) -> Pin:
+    def create_pin(self, name: str, *, until_us: int | None = None) -> Pin:
         """Name the present versions of all tables. The same name again is the same pin if nothing changed.
+
+        With `until_us` it expires then: it no longer keeps anything, and cannot be opened.
 
         Raises:
             PinError: the name is taken by other versions.
@@ -237,6 +241,7 @@ class Catalog:
             contracts={contract.name: contract.version for contract in self.contracts()},
             recipes={recipe.name: recipe.version for recipe in self.recipes()},
             sealed_through_us=self.sealed_through_us,
+            until_us=until_us,
         )
         if not documents.create(self._pin_path(name), pin.to_json()):
             taken = self.pin(name)
@@ -255,6 +260,10 @@ class Catalog:
         pin = self.pin(name)
         self._pin_path(name).unlink()
         return pin
+
+    def end_pin(self, name: str, at_us: int) -> None:
+        """Let a pin expire at a time, and say so to whoever opens it later."""
+        documents.replace(self._pin_path(name), replace(self.pin(name), until_us=at_us).to_json())
 
     def pins(self) -> list[Pin]:
         return [self.pin(name) for name in self.pin_names()]

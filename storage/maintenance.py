@@ -1,19 +1,12 @@
-"""Compaction, vacuum and erasure: what changes files and never what a table, or a pin, says."""
+"""Compaction and vacuum: what changes files and never what a table, or a pin, says."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-import polars as pl
-
-from ..schemas.errors import PinError
 from .catalog import Catalog
+from .pins import Pin
 from .table import Table
-
-USER_TABLES = ("events", "timelines", "directory")  # and every sample set
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +19,24 @@ class Compacted:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A version that a pin keeps alive, and the files that only such versions need; `until_us` None: for ever."""
+
+    pin: str
+    version: int
+    files: int
+    bytes: int
+    until_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Files of one table that no kept version needs; `held` are versions that pins keep."""
+    """Files of one table that no kept version needs, and what pins hold beyond the newest version."""
 
     table: str
     files: int
     bytes: int
-    held: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What erasure removed from one table."""
-
-    table: str
-    rows: int
+    held: tuple[Held, ...]
 
 
 def compact(catalog: Catalog) -> list[Compacted]:
@@ -54,62 +50,23 @@ def compact(catalog: Catalog) -> list[Compacted]:
     return done
 
 
-def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool) -> list[Vacuumed]:
+def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int) -> list[Vacuumed]:
     """Delete files that neither the newest version, nor a pin, nor a version younger than the retention needs."""
-    pins = catalog.pins()
+    pins = [pin for pin in catalog.pins() if pin.holds_at(now_us)]
     done = []
     for name in catalog.table_names():
         table = catalog.table(name)
-        held = sorted({pin.tables[name] for pin in pins if name in pin.tables})
-        stale = table.vacuum(retention_hours=retention_hours, keep=held, dry_run=True)
-        size = sum(path.stat().st_size for path in _existing(table, stale))
+        held = tuple(_held(table, pin) for pin in pins if pin.tables.get(name, -1) >= 0)
+        versions = sorted({each.version for each in held})
+        stale = table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=True)
+        size = sum(path.stat().st_size for path in (table.root / each for each in stale) if path.exists())
         if not dry_run:
-            table.vacuum(retention_hours=retention_hours, keep=held, dry_run=False)
-        done.append(Vacuumed(name, len(stale), size, tuple(held)))
+            table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=False)
+        done.append(Vacuumed(name, len(stale), size, held))
     return done
 
 
-def forget(catalog: Catalog, user_ids: Iterable[int]) -> list[Forgotten]:
-    """Remove users from every table that knows them, then delete the files that held them.
-
-    Raises:
-        PinError: pins hold versions with these users; nothing was removed.
-    """
-    users = sorted(set(user_ids))
-    holding = [pin.name for pin in catalog.pins()]
-    if holding:
-        raise PinError(
-            "pins hold versions that may have these users",
-            where=catalog.root,
-            expected="no pins",
-            got=", ".join(holding),
-            hint=f"reclake unpin {catalog.root} {holding[0]}",
-        )
-    done = []
-    for name in catalog.table_names():
-        table = catalog.table(name)
-        if name in USER_TABLES or name.startswith("samples/"):
-            done.append(Forgotten(name, table.delete(f"user_id IN ({', '.join(map(str, users))})")))
-        elif name == "quarantine":
-            done.append(Forgotten(name, _forget_quarantined(table, users)))
-    vacuum(catalog, retention_hours=0, dry_run=False)
-    # The index of users names them. Last, so that nobody builds it again from rows that are still there.
-    shutil.rmtree(catalog.cache, ignore_errors=True)
-    return done
-
-
-def _forget_quarantined(table: Table, users: list[int]) -> int:
-    """Remove quarantined rows whose raw bytes hold one of the ids as a whole number or word."""
-    pattern = r"(^|[^0-9])(" + "|".join(map(str, users)) + r")([^0-9]|$)"
-    text = pl.col("raw").cast(pl.String, strict=False)
-    # Raw bytes that are not text cannot be searched: erasure takes them rather than leave them.
-    found = table.scan().filter(text.is_null() | text.str.contains(pattern)).select("quarantine_id").collect()
-    ids = found["quarantine_id"].to_list()
-    if not ids:
-        return 0
-    quoted = ", ".join("'" + str(i).replace("'", "''") + "'" for i in ids)
-    return table.delete(f"quarantine_id IN ({quoted})")
-
-
-def _existing(table: Table, paths: list[str]) -> list[Path]:
-    return [path for path in (table.root / name for name in paths) if path.exists()]
+def _held(table: Table, pin: Pin) -> Held:
+    version = pin.version_of(table.name)
+    older = table.live(version).join(table.live(), on="path", how="anti")
+    return Held(pin.name, version, older.height, int(older["size_bytes"].sum()), pin.until_us)

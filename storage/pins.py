@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schemas.errors import PinError
+from ..schemas.times import iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,27 @@ class Pin:
     contracts: Mapping[str, int]
     recipes: Mapping[str, int]
     sealed_through_us: int | None
+    until_us: int | None = None  # from then on it holds nothing, and cannot be opened
+
+    def holds_at(self, now_us: int) -> bool:
+        """Whether the pin keeps its versions alive at a time."""
+        return self.until_us is None or now_us < self.until_us
+
+    def opened_at(self, now_us: int) -> Pin:
+        """The pin itself.
+
+        Raises:
+            PinError: it has expired by then.
+        """
+        if not self.holds_at(now_us):
+            raise PinError(
+                "the pin has expired: its versions are no longer kept",
+                where=f"pin {self.name}",
+                expected=f"a time before {iso(self.until_us or 0)}",
+                got=iso(now_us),
+                hint="unpin it, and pin the present versions under another name",
+            )
+        return self
 
     def version_of(self, table: str) -> int:
         """The pinned version of a table.
@@ -42,7 +64,7 @@ class Pin:
             "contracts": dict(self.contracts),
             "recipes": dict(self.recipes),
             "sealed_through_us": self.sealed_through_us,
-        }
+        } | ({} if self.until_us is None else {"until_us": self.until_us})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Pin:
@@ -52,4 +74,5 @@ class Pin:
             contracts=document["contracts"],
             recipes=document["recipes"],
             sealed_through_us=document["sealed_through_us"],
+            until_us=document.get("until_us"),
         )

@@ -124,6 +124,18 @@ class Table:
         self._ensure(admitted.rows.schema)
         return self._commit(self._write(admitted.rows), commit, replaced=partition)
 
+    def rewrite(self, removed: Sequence[str], files: Sequence[parquet.DataFile], commit: Commit) -> int:
+        """Put files in place of others (paths as `live` gives them) that hold the same rows, or fewer: erasure.
+
+        Raises:
+            CommitConflictError: one of `removed` is no longer part of the table.
+        """
+        return self._commit(list(files), commit, removed=removed)
+
+    def live(self, version: int | None = None) -> pl.DataFrame:
+        """The files of a version: path, size_bytes, num_records, partition.*, min.* and max.* where they are kept."""
+        return pl.DataFrame(self._open(version).get_add_actions(flatten=True))
+
     def mark(self, *, transactions: Mapping[str, int], after: int | None = None) -> int:
         """A commit without rows: only application transactions. The table must exist."""
         return self._commit([], Commit(transactions, after))
@@ -204,14 +216,17 @@ class Table:
         with translated(self.root):
             return int(self._open().delete(predicate)["num_deleted_rows"] or 0)
 
-    def vacuum(self, *, retention_hours: int, keep: Sequence[int], dry_run: bool) -> list[str]:
-        """Paths, relative to the table, of files that no kept version needs; deleted unless `dry_run`."""
+    def vacuum(self, *, retention_hours: int, keep: Sequence[int], dry_run: bool, staged_too: bool = True) -> list[str]:
+        """Paths, relative to the table, of files that no kept version needs; deleted unless `dry_run`.
+
+        With `staged_too` also those that no version ever named: with too short a retention, other writers' too.
+        """
         with translated(self.root):
             return self._open().vacuum(
                 retention_hours=retention_hours,
                 dry_run=dry_run,
                 enforce_retention_duration=False,
-                full=True,
+                full=staged_too,
                 keep_versions=list(keep) or None,
             )
 
@@ -292,6 +307,7 @@ class Table:
         commit: Commit,
         replaced: Mapping[str, Any] | None = None,
         *,
+        removed: Sequence[str] = (),
         data_change: bool = True,
     ) -> int:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
@@ -304,6 +320,8 @@ class Table:
             actions = _add_actions(files, data_change)
             if replaced is not None:
                 actions += _remove_actions(table, replaced, data_change)
+            if removed:
+                actions += _remove_files(table, removed, self.layout.partition_by)
             try:
                 with translated(self.root):
                     table.create_write_transaction(
@@ -382,6 +400,21 @@ def _remove_actions(table: DeltaTable, partition: Mapping[str, Any], data_change
     return [
         RemoveAction(path, data_change, now_ms, size, wanted)
         for path, size in live.select("path", "size_bytes").iter_rows()
+    ]
+
+
+def _remove_files(table: DeltaTable, paths: Sequence[str], partition_by: Sequence[str]) -> list[Any]:
+    from deltalake.transaction import RemoveAction
+
+    now_ms = int(time.time() * 1000)
+    live = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("path").is_in(list(paths)))
+    if live.height != len(paths):
+        gone = sorted(set(paths) - set(live["path"].to_list()))
+        raise CommitConflictError("a file was rewritten meanwhile", where=table.table_uri, got=gone[0])
+    texts = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in partition_by]
+    return [
+        RemoveAction(path, True, now_ms, size, dict(zip(partition_by, values, strict=True)))
+        for path, size, *values in live.select("path", "size_bytes", *texts).iter_rows()
     ]
 
 

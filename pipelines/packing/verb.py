@@ -14,8 +14,11 @@ import polars as pl
 from ...schemas.errors import RecipeError, SamplesError, ShardError
 from ...schemas.recipe import Recipe
 from ...storage.faults import translated
+from ...storage.locks import deriving
+from ...storage.outputs import Output, register
 from ...storage.shard_manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from ...storage.shard_writer import ShardWriter
+from ..run import Run
 from .content import ContentIndex, write_content
 from .rows import encode_strings, pack_bucket
 
@@ -47,6 +50,7 @@ def pack(
     out: Path,
     history: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    run: Run | None = None,
 ) -> PackResult:
     """Write the shard set of a recipe's samples at a pin into the folder `out`, one bucket in memory at a time.
 
@@ -62,7 +66,7 @@ def pack(
         ShardError: `out` holds something else, or the samples do not fit the timelines.
         StorageError: the folder cannot be written.
     """
-    pinned = catalog.pin(pin)
+    pinned = catalog.pin(pin).opened_at((run or Run()).now_us())
     if recipe_name not in pinned.recipes:
         known = ", ".join(pinned.recipes) or "no recipe"
         raise RecipeError("the pin does not hold this recipe", where=f"pin {pin}", expected=known, got=recipe_name)
@@ -80,7 +84,8 @@ def pack(
     kept = _existing(out, identity, length)
     if kept is not None:
         return _result(out, kept, kept=True)
-    with _staged(out) as folder:
+    with deriving(catalog.root), _staged(out) as folder:
+        register(catalog.root, Output("shards", out))
         manifest = _write(source, folder, identity, progress)
         write_manifest(folder, manifest)
     return _result(out, manifest, kept=False)

@@ -1,0 +1,279 @@
+"""Forget: remove users from everything the lake holds or has made, and prove it.
+
+Requests wait as documents and are carried out together, each file rewritten once for all of them. What a kill
+interrupts goes on: LAKE/erasures/run.json says for whom, the tables' own commits say how far. The receipt is written
+when a scan of every file finds none of the users; it does not name them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ..schemas.errors import ErasureError, PinError
+from ..schemas.times import US_PER_DAY, iso
+from ..storage import documents, outputs
+from ..storage.catalog import Catalog
+from ..storage.delta_log import redact
+from ..storage.erasure import Doomed, Erased, erase, holding
+from ..storage.locks import erasing
+from ..storage.pins import Pin
+from ..storage.traces import Trace, Wanted, traces
+from .quarantined import quarantined_of
+from .run import Run
+from .uploads import Uploads, uploads_of
+
+WITHIN_DAYS = 30
+_FIRST = (
+    "events",
+    "quarantine",
+    "content",
+    "dead_letters",
+    "timelines",
+    "directory",
+)  # sources before what comes of them
+_STAGED_HOURS = 1  # files that no commit names yet may belong to a writer at work
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Users that are to be forgotten, and by when (µs): until then pins may hold them, from then on no pin does."""
+
+    request: str
+    users: tuple[int, ...]
+    asked_at_us: int
+    deadline_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof: what was rewritten, and what a scan of every reachable file found afterwards."""
+
+    run: str
+    requests: tuple[str, ...]
+    users: int
+    began_at_us: int
+    finished_at_us: int
+    deadline_us: int
+    tables: tuple[Erased, ...]
+    bytes_removed: int
+    bytes_written: int
+    log_files_rewritten: int
+    blobs_removed: int
+    pins_ended: tuple[str, ...]
+    shards_removed: tuple[str, ...]
+    shards_missing: tuple[str, ...]
+    reports: tuple[str, ...]
+    files_scanned: int
+    bytes_scanned: int
+    identifiers_found: int
+    texts_found: tuple[Trace, ...]
+
+
+def ask(catalog: Catalog, users: Sequence[int], *, within_days: int = WITHIN_DAYS, run: Run | None = None) -> Request:
+    """Put a request on record; `carry_out` does it, together with all others that wait."""
+    run = run or Run()
+    if not users or within_days < 0:
+        raise ErasureError(
+            "not a request", expected="at least one user, and days from 0", got=f"{len(users)}, {within_days}"
+        )
+    now = run.now_us()
+    request = Request(run.id, tuple(sorted(set(users))), now, now + within_days * US_PER_DAY)
+    if not documents.create(catalog.root / "erasures" / f"{run.id}.json", asdict(request)):
+        raise ErasureError("a request of this name waits already", where=catalog.root, got=run.id)
+    return request
+
+
+def waiting(catalog: Catalog) -> list[Request]:
+    """Requests that are not carried out yet, the most urgent first."""
+    folder = catalog.root / "erasures"
+    found = [documents.read(path) for path in folder.glob("*.json") if path.name != "run.json"]
+    requests = [Request(d["request"], tuple(d["users"]), d["asked_at_us"], d["deadline_us"]) for d in found]
+    return sorted(requests, key=lambda request: (request.deadline_us, request.request))
+
+
+def carry_out(catalog: Catalog, *, run: Run | None = None) -> Receipt | None:
+    """Forget everybody who waits to be forgotten; None if nobody does. A run that was interrupted goes on first.
+
+    Raises:
+        PinError: pins hold versions with these users, and the deadline has not come; nothing was removed.
+        LakeBusyError: somebody seals, assembles, packs or erases right now.
+        ErasureError: something is left, for example a file that a writer has not committed yet; run it again.
+    """
+    run = run or Run()
+    with erasing(catalog.root):
+        journal = _journal(catalog, run)
+        if journal is None:
+            return None
+        ended = _free_of_pins(catalog, journal, run.now_us())
+        documents.replace(catalog.root / "erasures" / "run.json", journal)
+        receipt = _erase(catalog, journal, ended, run)
+        documents.create(catalog.root / "receipts" / f"{receipt.run}.json", asdict(receipt))
+        for request in receipt.requests:
+            (catalog.root / "erasures" / f"{request}.json").unlink(missing_ok=True)
+        (catalog.root / "erasures" / "run.json").unlink()
+    return receipt
+
+
+def _journal(catalog: Catalog, run: Run) -> dict[str, Any] | None:
+    """The run that was interrupted, or a new one of all that waits."""
+    try:
+        interrupted: dict[str, Any] = documents.read(catalog.root / "erasures" / "run.json")
+        return interrupted
+    except FileNotFoundError:
+        requests = waiting(catalog)
+    if not requests:
+        return None
+    users = sorted({user for request in requests for user in request.users})
+    return {
+        "run": run.id,
+        "requests": [request.request for request in requests],
+        "users": users,
+        "began_at_us": run.now_us(),
+        "deadline_us": requests[0].deadline_us,
+        # Found now: once the content is gone nothing says which items and blobs were theirs.
+        "uploads": asdict(uploads_of(catalog, users)),
+        "pins_ended": [],
+    }
+
+
+def _free_of_pins(catalog: Catalog, journal: dict[str, Any], now_us: int) -> list[str]:
+    """Pins that hold these users: they block until the deadline, and are ended from then on."""
+    blocking = [pin for pin in catalog.pins() if pin.holds_at(now_us) and _pin_holds(catalog, pin, journal)]
+    deadline = int(journal["deadline_us"])
+    if blocking and now_us < deadline:
+        until = [
+            f"{pin.name} ({'for ever' if pin.until_us is None else f'until {iso(pin.until_us)}'})" for pin in blocking
+        ]
+        raise PinError(
+            "pins hold versions with these users; nothing was removed, and the request waits",
+            where=catalog.root,
+            expected=f"no such pins; at the deadline, {iso(deadline)}, they are ended",
+            got=", ".join(until),
+            hint=f"reclake unpin {catalog.root} {blocking[0].name}, then reclake forget {catalog.root}",
+        )
+    for pin in blocking:
+        catalog.end_pin(pin.name, now_us)
+    journal["pins_ended"] = sorted({*journal["pins_ended"], *(pin.name for pin in blocking)})
+    return list(journal["pins_ended"])
+
+
+def _pin_holds(catalog: Catalog, pin: Pin, journal: Mapping[str, Any]) -> bool:
+    return any(
+        not holding(catalog.table(name), doomed, version).is_empty()
+        for name, version in pin.tables.items()
+        if version >= 0
+        for doomed in _doomed(catalog, name, journal, version)
+    )
+
+
+def _doomed(catalog: Catalog, name: str, journal: Mapping[str, Any], version: int | None = None) -> Iterator[Doomed]:
+    """The rows of a table that go with these users."""
+    users, items = journal["users"], journal["uploads"]["items"]
+    columns = catalog.table(name).schema(version).names
+    if "user_id" in columns:
+        yield Doomed.users(users, catalog.buckets)
+    for owner in sorted(_owners(catalog) & set(columns)):
+        yield Doomed.users(users, catalog.buckets, owner)
+    if name == "dead_letters" and items:
+        yield Doomed("item_id", pa.array(sorted(items), pa.int64()))
+    if name == "quarantine" and (ids := quarantined_of(catalog, Wanted(users), version)):
+        yield Doomed("quarantine_id", pa.array(ids, pa.string()))
+
+
+def _owners(catalog: Catalog) -> set[str]:
+    return {contract.owner for contract in catalog.contracts() if contract.owner is not None}
+
+
+def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], run: Run) -> Receipt:
+    wanted = Wanted(journal["users"])
+    columns = {"user_id"} | _owners(catalog)
+    names = catalog.table_names()
+    ordered = [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
+    done: list[Erased] = []
+    for number, name in enumerate(ordered):
+        run.progress(f"forget: {name}", number, len(ordered))
+        for doomed in _doomed(catalog, name, journal):
+            done.append(erase(catalog.table(name), doomed, run_id=journal["run"]))
+    blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
+    removed, missing, reports = _outputs(catalog, wanted)
+    cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
+    files, size, found = _scan(catalog, wanted, columns, run)
+    certain = [trace for trace in found if trace.kind == "identifier"]
+    if certain:
+        raise ErasureError(
+            "some of these users are still there",
+            where=", ".join(f"{trace.path} ({trace.place})" for trace in certain[:3]),
+            expected="no file that holds them",
+            got=f"{sum(trace.count for trace in certain)} identifiers in {len({t.path for t in certain})} files",
+            hint=f"a writer's files are left alone for {_STAGED_HOURS} h; then run reclake forget {catalog.root}",
+        )
+    return Receipt(
+        run=journal["run"],
+        requests=tuple(journal["requests"]),
+        users=len(journal["users"]),
+        began_at_us=journal["began_at_us"],
+        finished_at_us=run.now_us(),
+        deadline_us=journal["deadline_us"],
+        tables=tuple(done),
+        bytes_removed=sum(each.bytes_removed for each in done),
+        bytes_written=sum(each.bytes_written for each in done),
+        log_files_rewritten=cleaned,
+        blobs_removed=blobs,
+        pins_ended=tuple(ended),
+        shards_removed=tuple(removed),
+        shards_missing=tuple(missing),
+        reports=tuple(reports),
+        files_scanned=files,
+        bytes_scanned=size,
+        identifiers_found=0,
+        texts_found=tuple(found),
+    )
+
+
+def _outputs(catalog: Catalog, wanted: Wanted) -> tuple[list[str], list[str], list[str]]:
+    """Shard sets with these users are removed whole; those that are not where they were, and reports, are named."""
+    removed: list[str] = []
+    missing: list[str] = []
+    reports: list[str] = []
+    for output in outputs.registered(catalog.root):
+        if not output.present:
+            missing += [str(output.path)] if output.kind == "shards" else []
+        elif output.kind == "report":
+            reports.append(str(output.path))
+        elif output.holds(wanted):
+            outputs.remove(catalog.root, output)
+            removed.append(str(output.path))
+    return removed, missing, reports
+
+
+def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_us: int) -> int:
+    """Delete the files that held the rows, and what the log says of them; how many log files were rewritten."""
+    table = catalog.table(name)
+    keep = sorted(
+        {pin.tables[name] for pin in catalog.pins() if pin.holds_at(now_us) and pin.tables.get(name, -1) >= 0}
+    )
+    # What commits named goes at once; what none names yet may be a writer's, and goes when that has had its time.
+    table.vacuum(retention_hours=0, keep=keep, dry_run=False, staged_too=False)
+    table.vacuum(retention_hours=_STAGED_HOURS, keep=keep, dry_run=False)
+    return redact(table.root / "_delta_log", lambda column, value: wanted.names(columns, column, value))
+
+
+def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tuple[int, int, list[Trace]]:
+    """Look for the users in every file of the lake but the requests themselves, and in the shard sets it knows of."""
+    folders = [catalog.root, *(o.path for o in outputs.registered(catalog.root) if o.kind == "shards" and o.present)]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    found: list[Trace] = []
+    size = 0
+    for number, path in enumerate(paths):
+        inside = path.is_relative_to(catalog.root)
+        if inside and path.relative_to(catalog.root).parts[0] == "erasures":
+            continue
+        run.progress("forget: scan", number, len(paths))
+        name = str(path.relative_to(catalog.root) if inside else path)
+        found += traces(path, name, wanted, columns)
+        size += path.stat().st_size
+    return len(paths), size, found

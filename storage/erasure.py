@@ -1,0 +1,180 @@
+"""Erasure: which files of a table hold certain rows, and the same files without them.
+
+A file is found by its partition and its statistics, confirmed by reading one column of the row groups that may hold a
+row, and written again without those rows: the others keep their values and their order. Files that hold none are not
+touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..schemas.buckets import bucket_of
+from ..schemas.errors import CommitConflictError
+from . import parquet
+from .table import Commit, Table
+
+_ATTEMPTS = 50
+_DONE = "reclake.erased"  # commit metadata: the run it belongs to
+_COUNTS = "reclake.erased.counts"  # and what it did: the numbers of `Erased`, in its order
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """The rows that go: those whose `column` has one of `values` (int64 or string, sorted).
+
+    `buckets`, of the lake, where the values are user ids; None where they are anything else.
+    """
+
+    column: str
+    values: pa.Array
+    buckets: int | None = None
+
+    @classmethod
+    def users(cls, users: Sequence[int], buckets: int, column: str = "user_id") -> Doomed:
+        return cls(column, pa.array(sorted(set(users)), pa.int64()), buckets if column == "user_id" else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What erasure did to one table. Bytes are of Parquet files: those taken out, and those put in their place."""
+
+    table: str
+    version_before: int
+    version_after: int
+    rows: int
+    files_removed: int
+    files_written: int
+    bytes_removed: int
+    bytes_written: int
+
+    @classmethod
+    def nothing(cls, table: Table) -> Erased:
+        return cls(table.name, table.version, table.version, 0, 0, 0, 0, 0)
+
+
+def holding(table: Table, doomed: Doomed, version: int | None = None) -> pl.DataFrame:
+    """The files of a version that hold such rows, as `Table.live` gives them."""
+    live = _candidates(table.live(version), doomed)
+    some = [_holds(table, path, doomed) for path in live["path"]]
+    return live.filter(pl.Series(some, dtype=pl.Boolean))
+
+
+def erase(table: Table, doomed: Doomed, *, run_id: str) -> Erased:
+    """Write every file that holds such rows again without them, all in one commit, until there is none; what was done.
+
+    The commits say which run they belong to, so a run that was killed goes on, and says the same at the end.
+
+    Raises:
+        CommitConflictError: others kept rewriting the same files, or bringing such rows.
+    """
+    done = f"erasure/{run_id}/{doomed.column}"
+    for _ in range(_ATTEMPTS):
+        files = holding(table, doomed)
+        times = table.transaction(done) or 0
+        if files.is_empty():
+            return _done(table, done) if times else Erased.nothing(table)
+        written: list[parquet.DataFile] = []
+        rows = 0
+        for file in files.iter_rows(named=True):
+            kept, gone = _without(table, file["path"], doomed)
+            rows += gone
+            if kept.num_rows:
+                written.append(parquet.write(table.root, kept, _partition(file)))
+        counts = [rows, files.height, len(written), int(files["size_bytes"].sum()), sum(file.size for file in written)]
+        try:
+            table.rewrite(
+                files["path"].to_list(),
+                written,
+                Commit({done: times + 1}, None, {_DONE: done, _COUNTS: json.dumps(counts)}),
+            )
+        except CommitConflictError:
+            continue  # compacted meanwhile: the rows are in other files now
+    raise CommitConflictError("such rows came back again and again", where=table.name, got=f"{_ATTEMPTS} attempts")
+
+
+def _done(table: Table, done: str) -> Erased:
+    """What the commits of a run say they did."""
+    commits = [entry for entry in table.history() if entry.get(_DONE) == done]
+    versions = [int(entry["version"]) for entry in commits]
+    counts = [json.loads(entry[_COUNTS]) for entry in commits]
+    return Erased(table.name, min(versions) - 1, max(versions), *map(sum, zip(*counts, strict=True)))
+
+
+def _candidates(live: pl.DataFrame, doomed: Doomed) -> pl.DataFrame:
+    """Files whose partition and statistics do not rule the values out."""
+    if doomed.buckets is not None:
+        buckets = _buckets(doomed)
+        if "partition.bucket" in live.columns:
+            live = live.filter(pl.col("partition.bucket").is_in(buckets.tolist()))
+        live = _overlapping(live, "bucket", buckets)
+    if pa.types.is_integer(doomed.values.type):
+        live = _overlapping(live, doomed.column, doomed.values.to_numpy())
+    return live
+
+
+def _overlapping(live: pl.DataFrame, column: str, values: npt.NDArray[Any]) -> pl.DataFrame:
+    low, high = f"min.{column}", f"max.{column}"
+    if low not in live.columns or high not in live.columns:
+        return live
+    known = live.select(low, high).to_numpy().astype(np.float64)
+    # Rounding to floats keeps the order, so no file is missed; beyond 2**53 one may be looked at in vain.
+    first = np.searchsorted(values.astype(np.float64), known[:, 0], side="left")
+    last = np.searchsorted(values.astype(np.float64), known[:, 1], side="right")
+    return live.filter(pl.Series((first < last) | np.isnan(known).any(axis=1), dtype=pl.Boolean))
+
+
+def _holds(table: Table, path: str, doomed: Doomed) -> bool:
+    with pq.ParquetFile(table.root / path) as file:
+        if doomed.column not in file.schema_arrow.names:
+            return False
+        bounds = [(doomed.column, doomed.values)]
+        if doomed.buckets is not None and "bucket" in file.schema_arrow.names:
+            bounds.append(("bucket", pa.array(_buckets(doomed))))
+        return any(
+            pc.any(_is_doomed(file.read_row_group(group, columns=[doomed.column]).column(0), doomed)).as_py()
+            for group in range(file.metadata.num_row_groups)
+            if all(_may_hold(file.metadata, group, name, values) for name, values in bounds)
+        )
+
+
+def _may_hold(footer: pq.FileMetaData, group: int, column: str, values: pa.Array) -> bool:
+    if not pa.types.is_integer(values.type):
+        return True
+    leaf = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == column)
+    known = footer.row_group(group).column(leaf).statistics
+    if known is None or not known.has_min_max:
+        return True
+    numbers = values.to_numpy()
+    return bool(np.searchsorted(numbers, known.min, "left") < np.searchsorted(numbers, known.max, "right"))
+
+
+def _without(table: Table, path: str, doomed: Doomed) -> tuple[pa.Table, int]:
+    """The file's rows without the doomed ones, and how many those were."""
+    with pq.ParquetFile(table.root / path) as file:
+        rows = file.read()
+    kept = rows.filter(pc.invert(_is_doomed(rows[doomed.column], doomed)))
+    return kept, rows.num_rows - kept.num_rows
+
+
+def _is_doomed(column: pa.ChunkedArray, doomed: Doomed) -> pa.ChunkedArray:
+    return pc.is_in(column, doomed.values.cast(column.type))
+
+
+def _buckets(doomed: Doomed) -> npt.NDArray[np.int32]:
+    assert doomed.buckets is not None
+    return np.unique(bucket_of(doomed.values.to_numpy(), doomed.buckets)).astype(np.int32)
+
+
+def _partition(file: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix("partition."): value for key, value in file.items() if key.startswith("partition.")}

@@ -1,0 +1,62 @@
+"""Locks between processes on one lake: those who derive rows from a user's rows, and those who erase them.
+
+Appends, compaction and vacuum need none: Delta's commits arbitrate. What reads a user's rows and later commits rows
+made of them (seal, samples, pack) would bring an erased user back, so it shares a lock that erasure holds alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..schemas.errors import LakeBusyError
+from .faults import translated
+
+
+@contextmanager
+def deriving(root: Path) -> Iterator[None]:
+    """While rows are made of users' rows. Any number at once; waits until an erasure that runs has ended."""
+    try:
+        handle = _open(root)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        # Who may not write here cannot bring anybody back.
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def erasing(root: Path) -> Iterator[None]:
+    """While users are removed: alone.
+
+    Raises:
+        LakeBusyError: somebody seals, assembles, packs or erases right now. The lock ends with its process.
+    """
+    with translated(root):
+        handle = _open(root)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LakeBusyError(
+            "somebody else works on users' rows right now",
+            where=root,
+            expected="no seal, samples, pack or forget at the same time",
+            hint="run the same command again when that has ended",
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def _open(root: Path) -> int:
+    return os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -1,0 +1,88 @@
+"""What a lake has made outside of itself: shard sets and reports, so that erasure can find them.
+
+LAKE/outputs/DIGEST.json            kind and absolute path; the digest is of both
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from . import documents
+from .faults import translated
+from .shard_manifest import MANIFEST
+from .shards import CONTENT
+from .traces import Wanted
+
+Kind = Literal["shards", "report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A shard set's folder, or a report's file. It may have been moved or deleted since."""
+
+    kind: Kind
+    path: Path
+
+    @property
+    def staging(self) -> Path:
+        """Where a shard set lies while it is packed; a killed pack leaves it there."""
+        return self.path.parent / f".{self.path.name}.packing"
+
+    @property
+    def present(self) -> bool:
+        return self.path.exists() or self.staging.exists()
+
+    def holds(self, wanted: Wanted) -> bool:
+        """Whether a shard of the set has a row of one of the users."""
+        files = [file for folder in (self.path, self.staging) for file in sorted(folder.glob("*.parquet"))]
+        return self.staging.exists() or any(_has_users(file, wanted) for file in files)
+
+
+def register(root: Path, output: Output) -> None:
+    """Remember an output before its first byte is written: a kill in between leaves nothing unknown.
+
+    Raises:
+        StorageError: the lake cannot be written, and what it cannot remember is not made.
+    """
+    path = output.path.absolute()
+    documents.create(_document(root, output.kind, path), {"kind": output.kind, "path": str(path)})
+
+
+def remove(root: Path, output: Output) -> None:
+    """Delete a shard set: its manifest first, so that nobody opens a part of it. Nothing else in the folder goes."""
+    with translated(output.path):
+        (output.path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(output.path / CONTENT, ignore_errors=True)
+        for file in output.path.glob("shard-*.parquet"):
+            file.unlink()
+        if output.path.is_dir() and not any(output.path.iterdir()):
+            output.path.rmdir()
+        shutil.rmtree(output.staging, ignore_errors=True)
+    _document(root, output.kind, output.path).unlink(missing_ok=True)
+
+
+def registered(root: Path) -> list[Output]:
+    """Every output of a lake, by path."""
+    found = [documents.read(path) for path in (root / "outputs").glob("*.json")]
+    return sorted((Output(doc["kind"], Path(doc["path"])) for doc in found), key=lambda output: output.path)
+
+
+def _document(root: Path, kind: Kind, path: Path) -> Path:
+    return root / "outputs" / f"{hashlib.blake2b(f'{kind} {path}'.encode(), digest_size=8).hexdigest()}.json"
+
+
+def _has_users(file: Path, wanted: Wanted) -> bool:
+    """A shard without its end was cut off while it was written: it is taken to hold them."""
+    try:
+        users = pq.read_table(file, columns=["user_id"])["user_id"]
+    except pa.ArrowInvalid:
+        return True
+    return bool(pc.any(pc.is_in(users, wanted.values)).as_py())

@@ -59,10 +59,11 @@ def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int
         held = tuple(_held(table, pin) for pin in pins if pin.tables.get(name, -1) >= 0)
         versions = sorted({each.version for each in held})
         stale = table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=True)
-        size = sum(path.stat().st_size for path in (table.root / each for each in stale) if path.exists())
+        # delta-rs names what was vacuumed before, too.
+        sizes = [path.stat().st_size for path in (table.root / each for each in stale) if path.exists()]
         if not dry_run:
             table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=False)
-        done.append(Vacuumed(name, len(stale), size, held))
+        done.append(Vacuumed(name, len(sizes), sum(sizes), held))
     return done
 
 

@@ -20,6 +20,7 @@ from reclake.pipelines.run import Run
 from reclake.schemas.errors import ErasureError, LakeBusyError, PinError
 from reclake.schemas.times import US_PER_DAY, to_us
 from reclake.storage import erasure, locks
+from reclake.storage.maintenance import compact
 from reclake.storage.table import Table
 from reclake.storage.traces import Wanted
 
@@ -204,7 +205,7 @@ def test_rows_that_were_compacted_meanwhile_are_found_in_their_new_files(
 
     def compacted_meanwhile(*arguments: Any) -> Any:
         if not calls:
-            table.compact()
+            compact(lake.catalog)
         calls.append(arguments)
         return without(*arguments)
 

@@ -63,8 +63,12 @@ def main() -> None:
         for day in range(days):
             whole.samples("ctr", day=f"2024-03-{day + 1:02d}")
         total = sum(os.path.getsize(path) for path in data_files(whole))
-        print(f"\nforget, {rows:,} events of {users:,} users in {days} days, {total / 1e6:.0f} MB, {os.cpu_count()} cores")
-        print(f"  {'users':<12}{'rewritten MB':>14}{'of it timelines':>17}{'seconds':>10}{'full rewrite MB':>18}{'s':>8}")
+        print(
+            f"\nforget, {rows:,} events of {users:,} users in {days} days, {total / 1e6:.0f} MB, {os.cpu_count()} cores"
+        )
+        print(
+            f"  {'users':<12}{'rewritten MB':>14}{'of it timelines':>17}{'seconds':>10}{'full rewrite MB':>18}{'s':>8}"
+        )
         for many in (1, 10, 100, 1000):
             shutil.rmtree(folder / "lake", ignore_errors=True)
             shutil.copytree(folder / "whole", folder / "lake")

@@ -140,7 +140,7 @@ def doctor(lake: str, machine: bool) -> int:
 
     output = Output(machine)
     with output.running() as run:
-        findings = examine(Lake.open(lake).catalog, now_us=run.now_us())
+        findings = examine(Lake.open(lake).catalog, run=run)
     output.table(
         "doctor", ["", "promise", "found"], [["ok" if f.kept else "BROKEN", f.promise, f.detail] for f in findings]
     )

@@ -11,6 +11,7 @@ from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import SEAL, Catalog
 from .forget import waiting
+from .run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Finding:
     detail: str
 
 
-def examine(catalog: Catalog, *, now_us: int) -> list[Finding]:
+def examine(catalog: Catalog, *, run: Run | None = None) -> list[Finding]:
     """Every promise that can be checked on the tables there are."""
+    now_us = (run or Run()).now_us()
     tables = list(_tables(catalog))
     if not all(finding.kept for finding in tables):
         return tables  # what is in the others says little without them

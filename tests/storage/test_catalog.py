@@ -6,14 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from reclake.pipelines.lake import Lake
 from reclake.schemas import contract as contracts
 from reclake.schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError
 from reclake.storage.catalog import Catalog
-from reclake.storage.maintenance import compact, forget, vacuum
 
 AVSC = contracts.shipped("events").avro_schema
 
@@ -62,25 +60,6 @@ def ingest(lake: Lake, folder: Path, name: str, users: list[int]) -> None:
     lake.ingest("events", folder / f"{name}.jsonl")
 
 
-def test_a_pin_reads_what_it_named_after_compaction_and_vacuum(catalog: Catalog, tmp_path: Path) -> None:
-    lake = Lake(catalog)
-    ingest(lake, tmp_path, "a", [1, 2])
-    ingest(lake, tmp_path, "b", [3])
-    pin = lake.pin("first")
-    ingest(lake, tmp_path, "c", [4])
-    assert {c.table: (c.files_before, c.files_after) for c in compact(catalog)}["events"] == (3, 1)
-    events = catalog.table("events")
-    swept = {v.table: v for v in vacuum(catalog, retention_hours=0, dry_run=True)}
-    assert (swept["events"].files, swept["events"].held) == (1, (pin.tables["events"],))
-    vacuum(catalog, retention_hours=0, dry_run=False)
-    assert sorted(events.scan(pin.tables["events"]).collect()["user_id"]) == [1, 2, 3]
-    assert events.scan().collect().height == 4
-    lake.unpin("first")
-    vacuum(catalog, retention_hours=0, dry_run=False)
-    with pytest.raises((OSError, pl.exceptions.PolarsError)):
-        events.scan(pin.tables["events"]).collect()
-
-
 def test_a_pins_name_is_not_given_to_other_versions(catalog: Catalog, tmp_path: Path) -> None:
     lake = Lake(catalog)
     ingest(lake, tmp_path, "a", [1])
@@ -92,22 +71,6 @@ def test_a_pins_name_is_not_given_to_other_versions(catalog: Catalog, tmp_path: 
         catalog.pin("y")
     with pytest.raises(PinError, match="not a pin name"):
         lake.pin("../x")
-
-
-def test_forgotten_users_are_in_no_table_and_no_file(catalog: Catalog, tmp_path: Path) -> None:
-    lake = Lake(catalog)
-    ingest(lake, tmp_path, "a", [111, 222, 111])
-    lake.seal(through="2024-03-02")
-    lake.pin("held")
-    with pytest.raises(PinError, match="pins hold"):
-        forget(catalog, [111])
-    lake.unpin("held")
-    removed = {f.table: f.rows for f in forget(catalog, [111])}
-    assert (removed["events"], removed["timelines"], removed["directory"]) == (2, 2, 1)
-    for name in ("events", "timelines", "directory"):
-        assert catalog.table(name).scan().collect()["user_id"].unique().to_list() == [222]
-        for path in catalog.table(name).root.rglob("*.parquet"):
-            assert pl.read_parquet(path, hive_partitioning=False)["user_id"].unique().to_list() == [222]
 
 
 def test_a_contract_is_what_its_json_says(catalog: Catalog) -> None:

@@ -125,7 +125,8 @@ class Catalog:
     def table_names(self) -> list[str]:
         """The tables that exist."""
         base = self.root / "tables"
-        return sorted(str(log.parent.relative_to(base)) for log in base.glob("**/_delta_log"))
+        names = sorted(str(log.parent.relative_to(base)) for log in base.glob("**/_delta_log"))
+        return [name for name in names if self.table(name).exists]
 
     @property
     def blobs(self) -> Blobs:

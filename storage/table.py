@@ -70,7 +70,9 @@ class Table:
 
     @property
     def exists(self) -> bool:
-        return (self.root / "_delta_log").is_dir()
+        # A folder alone is what a full disk or a kill leaves of a table that was to be made.
+        log = self.root / "_delta_log"
+        return log.is_dir() and any(path.suffix in (".json", ".parquet") for path in log.iterdir())
 
     @property
     def version(self) -> int:
@@ -309,6 +311,26 @@ class Table:
         *,
         removed: Sequence[str] = (),
         data_change: bool = True,
+    ) -> int:
+        """Commit, or take the files away again: left behind they would hold rows that nobody can find to erase."""
+        try:
+            return self._race(files, commit, replaced, removed=removed, data_change=data_change)
+        except CommitConflictError:
+            # A commit whose outcome was unclear may have succeeded: what the table has is kept.
+            live = set(self.live()["path"])
+            for file in files:
+                if file.path not in live:
+                    (self.root / file.path).unlink(missing_ok=True)
+            raise
+
+    def _race(
+        self,
+        files: list[parquet.DataFile],
+        commit: Commit,
+        replaced: Mapping[str, Any] | None,
+        *,
+        removed: Sequence[str],
+        data_change: bool,
     ) -> int:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
         from deltalake.exceptions import CommitFailedError

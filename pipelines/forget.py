@@ -7,6 +7,7 @@ when a scan of every file finds none of the users; it does not name them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -112,10 +113,20 @@ def carry_out(catalog: Catalog, *, run: Run | None = None) -> Receipt | None:
         documents.replace(catalog.root / "erasures" / "run.json", journal)
         receipt = _erase(catalog, journal, ended, run)
         documents.create(catalog.root / "receipts" / f"{receipt.run}.json", asdict(receipt))
-        for request in receipt.requests:
-            (catalog.root / "erasures" / f"{request}.json").unlink(missing_ok=True)
-        (catalog.root / "erasures" / "run.json").unlink()
+        _strike_out(catalog, receipt)
     return receipt
+
+
+def _strike_out(catalog: Catalog, receipt: Receipt) -> None:
+    """Delete the requests that were carried out, with what kills left of writing them; the run's own document last."""
+    folder = catalog.root / "erasures"
+    for name in (*receipt.requests, "run"):
+        for left in folder.glob(f".{name}.json.*.tmp"):
+            left.unlink()
+        (folder / f"{name}.json").unlink(missing_ok=True)
+    for left in folder.glob(".*.tmp"):  # of a request that was never put on record
+        if left.stat().st_mtime * 1_000_000 < receipt.finished_at_us - _STAGED_HOURS * 3_600_000_000:
+            left.unlink()
 
 
 def _journal(catalog: Catalog, run: Run) -> dict[str, Any] | None:
@@ -200,6 +211,8 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
             done.append(erase(catalog.table(name), doomed, run_id=journal["run"]))
     blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
     removed, missing, reports = _outputs(catalog, wanted)
+    if catalog.cache.exists():
+        shutil.rmtree(catalog.cache)  # it is made again from the tables
     cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
     files, size, found = _scan(catalog, wanted, columns, run)
     certain = [trace for trace in found if trace.kind == "identifier"]

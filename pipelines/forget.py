@@ -211,9 +211,10 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
             done.append(erase(catalog.table(name), doomed, run_id=journal["run"]))
     blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
     removed, missing, reports = _outputs(catalog, wanted)
-    if catalog.cache.exists():
-        shutil.rmtree(catalog.cache)  # it is made again from the tables
     cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
+    # The index of users names them. After the tables, so that nobody builds it again from rows that are still there.
+    if catalog.cache.exists():
+        shutil.rmtree(catalog.cache)
     files, size, found = _scan(catalog, wanted, columns, run)
     certain = [trace for trace in found if trace.kind == "identifier"]
     if certain:

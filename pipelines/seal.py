@@ -168,6 +168,7 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
             directory.append(gate.record(entries, shapes.DIRECTORY, name="directory"), transactions={SEAL: era.end_us})
         timelines.commit([part.staged for part in parts], Commit({SEAL: era.end_us}))
     except CommitConflictError:
+        timelines.discard([part.staged for part in parts])
         if (timelines.transaction(SEAL) or 0) < era.end_us:
             raise
         return 0

@@ -109,6 +109,10 @@ class Table:
         """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them."""
         return Staged(tuple(self._write(admitted.rows)))
 
+    def discard(self, staged: Sequence[Staged]) -> None:
+        """Take staged rows away that will not be committed. What a commit has made part of the table stays."""
+        self._discard([file for part in staged for file in part.files])
+
     def commit(self, staged: Sequence[Staged], commit: Commit) -> int:
         """Make staged rows part of the table, all in one commit. The table must exist."""
         return self._commit([file for part in staged for file in part.files], commit)
@@ -316,12 +320,15 @@ class Table:
         try:
             return self._race(files, commit, replaced, removed=removed, data_change=data_change)
         except CommitConflictError:
-            # A commit whose outcome was unclear may have succeeded: what the table has is kept.
-            live = set(self.live()["path"])
-            for file in files:
-                if file.path not in live:
-                    (self.root / file.path).unlink(missing_ok=True)
+            self._discard(files)
             raise
+
+    def _discard(self, files: Sequence[parquet.DataFile]) -> None:
+        # A commit whose outcome was unclear may have succeeded, so the table is asked.
+        live = set(self.live()["path"])
+        for file in files:
+            if file.path not in live:
+                (self.root / file.path).unlink(missing_ok=True)
 
     def _race(
         self,

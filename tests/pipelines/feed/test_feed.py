@@ -260,12 +260,12 @@ def test_leaving_a_loop_early_leaves_no_threads(shards: Path) -> None:
     before = threading.active_count()
     for _ in feed_of(shards, workers=3, batch_size=5):
         break
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may end meanwhile
     loop = iter(feed_of(shards, workers=3))
     next(loop)
     del loop
     gc.collect()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may end meanwhile
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -280,7 +280,7 @@ def test_a_damaged_shard_is_an_error_not_a_wrong_batch(
     before = threading.active_count()
     with pytest.raises(ShardError, match="shard-00001"):
         list(feed_of(folder, workers=workers))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may end meanwhile
 
 
 def test_memory_is_bounded_by_pools_also_in_events(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

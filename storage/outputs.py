@@ -23,6 +23,8 @@ from .traces import Wanted
 
 Kind = Literal["shards", "report"]
 
+_LEAVING = f"{MANIFEST}.leaving"  # the manifest of a set that is being deleted; a killed deletion goes on
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -41,9 +43,11 @@ class Output:
         return self.path.exists() or self.staging.exists()
 
     def holds(self, wanted: Wanted) -> bool:
-        """Whether a shard of the set has a row of one of the users."""
+        """Whether a shard of the set has a row of one of the users, or the set is half packed or half deleted."""
         files = [file for folder in (self.path, self.staging) for file in sorted(folder.glob("*.parquet"))]
-        return self.staging.exists() or any(_has_users(file, wanted) for file in files)
+        empty = self.path.is_dir() and not any(self.path.iterdir())
+        half_gone = empty or self.staging.exists() or (self.path / _LEAVING).exists()
+        return half_gone or any(_has_users(file, wanted) for file in files)
 
 
 def register(root: Path, output: Output) -> None:
@@ -57,12 +61,15 @@ def register(root: Path, output: Output) -> None:
 
 
 def remove(root: Path, output: Output) -> None:
-    """Delete a shard set: its manifest first, so that nobody opens a part of it. Nothing else in the folder goes."""
+    """Delete a shard set: it loses its manifest first, so that nobody opens a part of it. Nothing else there goes."""
+    leaving = output.path / _LEAVING
     with translated(output.path):
-        (output.path / MANIFEST).unlink(missing_ok=True)
+        if (output.path / MANIFEST).exists():
+            (output.path / MANIFEST).rename(leaving)
         shutil.rmtree(output.path / CONTENT, ignore_errors=True)
         for file in output.path.glob("shard-*.parquet"):
             file.unlink()
+        leaving.unlink(missing_ok=True)
         if output.path.is_dir() and not any(output.path.iterdir()):
             output.path.rmdir()
         shutil.rmtree(output.staging, ignore_errors=True)

@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from ..schemas.errors import ErasureError, PinError
 from ..schemas.times import US_PER_DAY, iso
-from ..storage import documents, outputs
+from ..storage import documents, log, outputs
 from ..storage.catalog import Catalog
-from ..storage.delta_log import redact
 from ..storage.erasure import Doomed, Erased, erase, holding
 from ..storage.locks import erasing
 from ..storage.pins import Pin
@@ -273,7 +272,8 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
     # What commits named goes at once; what none names yet may be a writer's, and goes when that has had its time.
     table.vacuum(retention_hours=0, keep=keep, dry_run=False, staged_too=False)
     table.vacuum(retention_hours=_STAGED_HOURS, keep=keep, dry_run=False)
-    return redact(table.root / "_delta_log", lambda column, value: wanted.names(columns, column, value))
+    log.discard_staged(table.root, now_us / 1_000_000 - _STAGED_HOURS * 3600)
+    return log.redact(table.root / "_delta_log", lambda column, value: wanted.names(columns, column, value))
 
 
 def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tuple[int, int, list[Trace]]:

@@ -116,7 +116,7 @@ def ingest(
             source = sources.open_source(path, contract=target.contract, batch_rows=batch_rows)
             cursor = cursor_of(target.contract, source.key)
             start = target.table.transaction(cursor) or 0
-            _recover_verdict(target, cursor, start, run)
+            recover_verdict(target, cursor, start, verdict_id=f"{source.key}-{start}")
             size += path.stat().st_size
             rows_before = counts.rows
             for batch in source.batches(start):
@@ -190,9 +190,7 @@ def ingest_batch(
             duplicates=admission.admitted.rows.num_rows - admitted.rows.num_rows,
         )
         late = int(
-            stamped.select(
-                (pl.col("known_at") - pl.col(_happened(target.contract)) >= pl.duration(days=1)).sum()
-            ).item()
+            stamped.select((pl.col("known_at") - pl.col(happened(target.contract)) >= pl.duration(days=1)).sum()).item()
         )
         verdict = gate.verdict_rows(
             admission,
@@ -200,7 +198,7 @@ def ingest_batch(
             at_us=arrival_us,
             table=target.table.name,
             source=source_name,
-            event_day=_main_day(stamped, _happened(target.contract)),
+            event_day=main_day(stamped, happened(target.contract)),
             read=read,
             admitted=counts.admitted,
             quarantined=quarantined,
@@ -214,7 +212,7 @@ def ingest_batch(
             target.table.append(
                 admitted,
                 transactions={cursor_of(target.contract, key): batch.end_row},
-                metadata={"reclake.verdict_id": verdict_id, "reclake.verdict": _verdict_json(verdict)}
+                metadata=verdict_metadata(verdict_id, verdict)
                 | {"reclake.contract": f"{target.contract.name}/{target.contract.version}"},
                 after=version,
             )
@@ -254,13 +252,13 @@ def stamp(
     rows: pl.DataFrame, contract: Contract, *, arrival_us: int, sealed_us: int | None, buckets: int
 ) -> pl.DataFrame:
     """Kernel: contract rows with available_at filled in, known_at, and where they belong."""
-    happened = _happened(contract)
+    at = happened(contract)
     stamped = rows.with_columns(
-        available(contract, happened=happened, arrival_us=arrival_us).alias("available_at")
+        available(contract, happened=at, arrival_us=arrival_us).alias("available_at")
     ).with_columns(
-        known_at(
-            contract, pl.max_horizontal(happened, "available_at"), arrival_us=arrival_us, sealed_us=sealed_us
-        ).alias("known_at")
+        known_at(contract, pl.max_horizontal(at, "available_at"), arrival_us=arrival_us, sealed_us=sealed_us).alias(
+            "known_at"
+        )
     )
     if contract.kind == "content":
         return stamped
@@ -268,7 +266,8 @@ def stamp(
     return stamped.with_columns(bucket, pl.col("known_at").dt.date().alias(shapes.DAY))
 
 
-def _happened(contract: Contract) -> str:
+def happened(contract: Contract) -> str:
+    """The column that says when a row of the contract happened."""
     return "event_time" if contract.kind == "events" else "available_at"
 
 
@@ -281,7 +280,7 @@ def fresh_rows(target: Target, admitted: gate.Admitted, version: int) -> pl.Seri
     return ids.is_first_distinct() & ~held(target.catalog, target.table.name, ids)
 
 
-def _main_day(stamped: pl.DataFrame, column: str) -> date | None:
+def main_day(stamped: pl.DataFrame, column: str) -> date | None:
     """The UTC day that most rows happened on; the first of equals."""
     days = (
         stamped.select(pl.col(column).dt.date().alias("day"))
@@ -310,6 +309,18 @@ def _quarantine(
     rejected = rejected_rows(batch, resolved, admission).filter(pl.col("row") >= done)
     if rejected.is_empty():
         return
+    rows = quarantine_rows(target, rejected, source_name=source_name, key=key, at_us=at_us, run=run)
+    try:
+        table.append(rows, transactions={cursor: batch.end_row})
+    except CommitConflictError:
+        if (table.transaction(cursor) or 0) < batch.end_row:
+            raise
+
+
+def quarantine_rows(
+    target: Target, rejected: pl.DataFrame, *, source_name: str, key: str, at_us: int, run: Run
+) -> gate.Admitted:
+    """Rejected events (see `rejected_rows`) as rows of the quarantine table."""
     rows = rejected.with_columns(
         pl.format("{}-{}-{}", pl.lit(key), "row", "emit").alias("quarantine_id"),
         pl.lit(target.contract.name).alias("contract"),
@@ -318,13 +329,7 @@ def _quarantine(
         pl.lit(at_us).cast(TIME).alias("quarantined_at"),
         pl.lit(run.id).alias("run_id"),
     ).select(shapes.QUARANTINE.names)
-    try:
-        table.append(
-            gate.record(rows.to_arrow(), shapes.QUARANTINE, name="quarantine"), transactions={cursor: batch.end_row}
-        )
-    except CommitConflictError:
-        if (table.transaction(cursor) or 0) < batch.end_row:
-            raise
+    return gate.record(rows.to_arrow(), shapes.QUARANTINE, name="quarantine")
 
 
 def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admission: gate.Admission) -> pl.DataFrame:
@@ -363,8 +368,9 @@ def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admi
     return pl.concat([empty, *parts], how="vertical_relaxed").sort("row", "emit")
 
 
-def _verdict_json(verdict: pa.Table) -> str:
-    return pl.DataFrame(verdict).write_json()
+def verdict_metadata(verdict_id: str, verdict: pa.Table) -> dict[str, str]:
+    """A verdict as it travels in the commit of its rows, under a key that no other batch of the commit has."""
+    return {f"reclake.verdict/{verdict_id}": pl.DataFrame(verdict).write_json()}
 
 
 def _record_verdict(target: Target, verdict: pa.Table, cursor: str, end_row: int) -> None:
@@ -376,16 +382,14 @@ def _record_verdict(target: Target, verdict: pa.Table, cursor: str, end_row: int
             raise
 
 
-def _recover_verdict(target: Target, cursor: str, start: int, run: Run) -> None:
+def recover_verdict(target: Target, cursor: str, start: int, *, verdict_id: str) -> None:
     """Store the verdict of a commit whose process died before it could: the commit itself carries it."""
     if start == 0 or (target.catalog.table("verdicts").transaction(cursor) or 0) >= start:
         return
-    wanted = f"{cursor.rpartition('/')[2]}-{start}"
+    (key,) = verdict_metadata(verdict_id, shapes.VERDICTS.empty_table())
     for entry in target.table.history():
-        if entry.get("reclake.verdict_id") == wanted:
-            rows = pl.read_json(
-                entry["reclake.verdict"].encode(), schema=pl.DataFrame(shapes.VERDICTS.empty_table()).schema
-            )
+        if key in entry:
+            rows = pl.read_json(entry[key].encode(), schema=pl.DataFrame(shapes.VERDICTS.empty_table()).schema)
             _record_verdict(target, rows.to_arrow(), cursor, start)
             return
 

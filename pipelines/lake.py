@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .replay import ReplayResult
     from .report import ReportResult
     from .seal import SealResult
+    from .writer import EventWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,12 @@ class Lake:
 
         paths = [sources] if isinstance(sources, (str, Path)) else sources
         return ingest(self.catalog, contract, paths, run=run, batch_rows=batch_rows or BATCH_ROWS)
+
+    def writer(self, contract: str, *, run: Run | None = None) -> EventWriter:
+        """For many producers with small batches: a context manager. See pipelines.writer.EventWriter."""
+        from .writer import EventWriter
+
+        return EventWriter(self.catalog, contract, run=run)
 
     def replay(self, contract: str, *, run: Run | None = None) -> ReplayResult:
         """Give quarantined rows to the contract as it is now. See pipelines.replay.replay."""

@@ -61,6 +61,13 @@ class Admitted:
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
 
 
+def join(parts: Sequence[Admitted]) -> Admitted:
+    """Admitted batches of one schema as one, rows in the order of the parts. It is of the first part's contract."""
+    first = parts[0]
+    rows = pa.concat_tables([part.rows for part in parts]) if len(parts) > 1 else first.rows
+    return Admitted(rows, first.contract, first.contract_version, first.verdict_id, _SEAL)
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """What one check saw in one batch.

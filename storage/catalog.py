@@ -27,7 +27,7 @@ from ..schemas.contract import Contract
 from ..schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError, RecipeError, ReclakeError
 from ..schemas.recipe import Recipe
 from ..schemas.resolution import compatibility
-from . import documents, followed
+from . import documents, followed, log
 from .blobs import Blobs
 from .followed import Followed
 from .pins import Pin
@@ -268,6 +268,14 @@ class Catalog:
 
     def pins(self) -> list[Pin]:
         return [self.pin(name) for name in self.pin_names()]
+
+    def needed(self, table: str, now_us: int) -> log.Needed:
+        """What log clean-up must leave of a table: pinned versions, and all while an erasure is on its way.
+
+        An erasure that was interrupted finds what it did by its commits.
+        """
+        versions = {pin.tables[table] for pin in self.pins() if pin.holds_at(now_us) and table in pin.tables}
+        return log.Needed(frozenset(versions), all_entries=(self.root / "erasures" / "run.json").exists())
 
     def _pin_path(self, name: str) -> Path:
         if not _PIN_NAME.fullmatch(name):

@@ -72,9 +72,9 @@ class Index:
 
     def _follow(self) -> list[Path]:
         """Bring the runs up to the table's newest version; their paths."""
-        now = log.snapshot(self.table.root)
-        folder = self.folder / now.table_id
         while True:
+            now = log.snapshot(self.table.root)
+            folder = self.folder / now.table_id
             chain = _chain(folder)
             try:
                 done = chain[-1].last if chain else -1
@@ -82,12 +82,14 @@ class Index:
                     chain = self._extend(folder, chain, now)
                 return [path for span in chain for path in span.paths]
             except FileNotFoundError:
-                continue  # somebody else merged the runs that this look had found
+                # Somebody else merged the runs that this look had found, or compacted and vacuumed files of the table.
+                continue
 
     def _extend(self, folder: Path, chain: list[_Span], now: log.Snapshot) -> list[_Span]:
         first = chain[-1].last + 1 if chain else 0
-        new = log.changes(self.table.root, first, now.version)
-        if new is None or new.removed:
+        new = log.changes(self.table.root, first, now.version) if chain else None
+        if new is None or new.removed or not all(path.exists() for path in new.added):
+            # Also where files were added, compacted and vacuumed since the last look.
             chain, first = [], 0
             files = [(Path(path), rows) for path, rows in now.files.select("path", "num_records").iter_rows()]
             groups = _groups(files)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import log
 from .catalog import Catalog
+from .compaction import compact as merge_files
 from .pins import Pin
 from .table import Table
 
@@ -45,7 +47,7 @@ def compact(catalog: Catalog) -> list[Compacted]:
     for name in catalog.table_names():
         table = catalog.table(name)
         before = len(table.files())
-        table.compact()
+        merge_files(table)
         done.append(Compacted(name, before, len(table.files())))
     return done
 
@@ -63,6 +65,7 @@ def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int
         sizes = [path.stat().st_size for path in (table.root / each for each in stale) if path.exists()]
         if not dry_run:
             table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=False)
+            log.clean(table.root, catalog.needed(name, now_us), hours=max(retention_hours, log.LOG_HOURS))
         done.append(Vacuumed(name, len(sizes), sum(sizes), held))
     return done
 

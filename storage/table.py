@@ -18,7 +18,7 @@ from . import log, parquet
 from .faults import translated
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import DeltaTable
 
 _ATTEMPTS = 200  # a commit that lost this many races in a row is a storage that does not work, not contention
 _BACKOFF_S = 0.005
@@ -71,8 +71,8 @@ class Table:
     @property
     def exists(self) -> bool:
         # A folder alone is what a full disk or a kill leaves of a table that was to be made.
-        log = self.root / "_delta_log"
-        return log.is_dir() and any(path.suffix in (".json", ".parquet") for path in log.iterdir())
+        folder = self.root / "_delta_log"
+        return folder.is_dir() and any(path.suffix in (".json", ".parquet") for path in folder.iterdir())
 
     @property
     def version(self) -> int:
@@ -191,31 +191,16 @@ class Table:
         yield from self._open().history()
 
     def create(self, schema: pa.Schema) -> None:
-        """Create the table, empty, if it does not exist."""
+        """Create the table, empty, if it does not exist; add the columns it lacks if it does.
+
+        Raises:
+            StorageError: a column has another type in the table.
+        """
         self._ensure(schema)
 
-    def compact(self) -> None:
-        """One file for each partition that has several, rows in the layout's order, in one commit a partition."""
-        live = pl.DataFrame(self._open().get_add_actions(flatten=True))
-        keys = [f"partition.{name}" for name in self.layout.partition_by]
-        groups = live.group_by(keys) if keys else [((), live)]
-        for values, group in groups:
-            if group.height > 1:
-                partition = dict(zip(self.layout.partition_by, values, strict=True))
-                self._compact_partition(partition)
-
-    def _compact_partition(self, partition: Mapping[str, Any]) -> None:
-        for _ in range(_ATTEMPTS):
-            version = self.version
-            rows = self.scan(version).filter(*[pl.col(name) == value for name, value in partition.items()]).collect()
-            schema = self.schema(version)
-            table = rows.select(schema.names).to_arrow().cast(_large_to_small(schema))
-            try:
-                commit = Commit(after=version, metadata={"reclake.compact": "1"})
-                self._commit(self._write(table), commit, replaced=partition, data_change=False)
-                return
-            except CommitConflictError:
-                continue
+    def checkpoint(self, version: int | None = None) -> None:
+        """Write down the state of a version (the newest unless told), so that opening it reads no older entry."""
+        log.checkpoint(self.root, version)
 
     def delete(self, predicate: str) -> int:
         """Delete the rows for which a SQL predicate holds; how many there were."""
@@ -259,8 +244,7 @@ class Table:
                         # Pins name versions: the log that explains them must outlive any default retention.
                         configuration={
                             "delta.logRetentionDuration": "interval 36500 days",
-                            # Between checkpoints every commit and every opening reads all later entries.
-                            "delta.checkpointInterval": "20",
+                            "delta.checkpointInterval": str(log.CHECKPOINT_EVERY),  # for other writers
                         },
                     )
                     return
@@ -295,16 +279,20 @@ class Table:
         ordered = rows.sort_by(keys) if keys else rows
         if not partition_by:
             return [parquet.write(self.root, ordered, {})]
-        files = []
         runs = (
             pl.DataFrame(ordered.select(partition_by))
             .with_row_index("start")
             .group_by(partition_by, maintain_order=True)
             .agg(pl.col("start").min(), pl.len().alias("rows"))
         )
-        for run in runs.iter_rows(named=True):
-            part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
-            files.append(parquet.write(self.root, part, {name: run[name] for name in partition_by}))
+        files: list[parquet.DataFile] = []
+        try:
+            for run in runs.iter_rows(named=True):
+                part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
+                files.append(parquet.write(self.root, part, {name: run[name] for name in partition_by}))
+        except BaseException:
+            self._discard(files)
+            raise
         return files
 
     def _commit(
@@ -314,12 +302,11 @@ class Table:
         replaced: Mapping[str, Any] | None = None,
         *,
         removed: Sequence[str] = (),
-        data_change: bool = True,
     ) -> int:
         """Commit, or take the files away again: left behind they would hold rows that nobody can find to erase."""
         try:
-            return self._race(files, commit, replaced, removed=removed, data_change=data_change)
-        except CommitConflictError:
+            return self._race(files, commit, replaced, removed=removed)
+        except (CommitConflictError, StorageError):
             self._discard(files)
             raise
 
@@ -337,33 +324,23 @@ class Table:
         replaced: Mapping[str, Any] | None,
         *,
         removed: Sequence[str],
-        data_change: bool,
     ) -> int:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
-        from deltalake.exceptions import CommitFailedError
-
+        log.make_durable(self.root, files)
         for attempt in range(_ATTEMPTS):
             table = log.handle(self.root)
             version = int(table.version())
             self._check(table, commit)
-            actions = _add_actions(files, data_change)
-            if replaced is not None:
-                actions += _remove_actions(table, replaced, data_change)
-            if removed:
-                actions += _remove_files(table, removed, self.layout.partition_by)
-            try:
-                with translated(self.root):
-                    table.create_write_transaction(
-                        actions,
-                        mode="append",
-                        schema=table.schema(),
-                        partition_by=list(self.layout.partition_by),
-                        commit_properties=_properties(commit),
-                    )
-                return version + 1
-            except CommitFailedError:
-                # Another commit took the version. Everything is checked afresh against it.
-                time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 20))
+            out = [] if replaced is None else self._of_partition(table, replaced)
+            out += self._of_paths(table, removed) if removed else []
+            actions = log.commit_actions(files, out, transactions=commit.transactions, metadata=commit.metadata)
+            with log.Draft(self.root, actions) as draft:
+                if draft.commit(version + 1):
+                    log.settle(self.root)
+                    log.checkpoint_if_due(self.root, version + 1)
+                    return version + 1
+            # Another commit took the version. Everything is checked afresh against it.
+            time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 20))
         raise CommitConflictError(
             "a commit lost every race",
             where=self.name,
@@ -372,6 +349,7 @@ class Table:
         )
 
     def _check(self, table: DeltaTable, commit: Commit) -> None:
+        log.check_writable(table)
         if commit.after is not None and table.version() != commit.after:
             raise CommitConflictError(
                 "the table moved on while this commit was prepared",
@@ -389,68 +367,25 @@ class Table:
                     got=now,
                 )
 
+    def _of_partition(self, table: DeltaTable, partition: Mapping[str, Any]) -> list[log.Removed]:
+        live = pl.DataFrame(table.get_add_actions(flatten=True))
+        wanted = [pl.col(f"partition.{key}").cast(pl.String) == str(value) for key, value in partition.items()]
+        return self._removed(live.filter(*wanted))
 
-def _properties(commit: Commit) -> CommitProperties:
-    from deltalake import CommitProperties, Transaction
+    def _of_paths(self, table: DeltaTable, paths: Sequence[str]) -> list[log.Removed]:
+        live = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("path").is_in(list(paths)))
+        if live.height != len(paths):
+            gone = sorted(set(paths) - set(live["path"].to_list()))
+            raise CommitConflictError("a file was rewritten meanwhile", where=self.name, got=gone[0])
+        return self._removed(live)
 
-    return CommitProperties(
-        # Retries inside delta-rs would commit without looking again at what this one relies on.
-        max_commit_retries=0,
-        app_transactions=[Transaction(app_id, version) for app_id, version in commit.transactions.items()],
-        custom_metadata=dict(commit.metadata),
-    )
-
-
-def _add_actions(files: list[parquet.DataFile], data_change: bool) -> list[Any]:
-    from deltalake.transaction import AddAction
-
-    now_ms = int(time.time() * 1000)
-    return [
-        AddAction(
-            path=file.path,
-            size=file.size,
-            partition_values=dict(file.partition_values),
-            modification_time=now_ms,
-            data_change=data_change,
-            stats=file.stats,
-        )
-        for file in files
-    ]
-
-
-def _remove_actions(table: DeltaTable, partition: Mapping[str, Any], data_change: bool) -> list[Any]:
-    from deltalake.transaction import RemoveAction
-
-    now_ms = int(time.time() * 1000)
-    wanted: dict[str, str | None] = {key: str(value) for key, value in partition.items()}
-    live = pl.DataFrame(table.get_add_actions(flatten=True))
-    columns = [f"partition.{key}" for key in wanted]
-    live = live.filter(*[pl.col(c).cast(pl.String) == wanted[c.removeprefix("partition.")] for c in columns])
-    return [
-        RemoveAction(path, data_change, now_ms, size, wanted)
-        for path, size in live.select("path", "size_bytes").iter_rows()
-    ]
-
-
-def _remove_files(table: DeltaTable, paths: Sequence[str], partition_by: Sequence[str]) -> list[Any]:
-    from deltalake.transaction import RemoveAction
-
-    now_ms = int(time.time() * 1000)
-    live = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("path").is_in(list(paths)))
-    if live.height != len(paths):
-        gone = sorted(set(paths) - set(live["path"].to_list()))
-        raise CommitConflictError("a file was rewritten meanwhile", where=table.table_uri, got=gone[0])
-    texts = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in partition_by]
-    return [
-        RemoveAction(path, True, now_ms, size, dict(zip(partition_by, values, strict=True)))
-        for path, size, *values in live.select("path", "size_bytes", *texts).iter_rows()
-    ]
-
-
-def _large_to_small(schema: pa.Schema) -> pa.Schema:
-    """The schema that delta-rs gives, without the view types that Parquet does not know."""
-    plain = {pa.string_view(): pa.string(), pa.large_string(): pa.string(), pa.binary_view(): pa.binary()}
-    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
+    def _removed(self, live: pl.DataFrame) -> list[log.Removed]:
+        names = self.layout.partition_by
+        texts = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in names]
+        return [
+            log.Removed(path, size, dict(zip(names, values, strict=True)))
+            for path, size, *values in live.select("path", "size_bytes", *texts).iter_rows()
+        ]
 
 
 def _same_type(a: pa.DataType, b: pa.DataType) -> bool:

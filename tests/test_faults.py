@@ -25,17 +25,19 @@ NOW = to_us("2024-03-05")
 EVENTS, USERS, FORGOTTEN = 300, 7, 3
 KILLS = 200
 
-# Everything from a file to forgetting a user; any of it may have been done before. A process that is given a point
-# counts what it writes, and is killed just before or just after the write of that number.
+# Everything from a writer and a file to forgetting a user; any of it may have been done before. A process that is given
+# a point counts what it writes, and is killed just before or just after the write of that number.
 WAY = textwrap.dedent(
     f"""
     import json, os, signal, sys
     from pathlib import Path
+    import polars as pl
     import reclake
     from reclake.pipelines import forget
     from reclake.pipelines.ingest import ingest
     from reclake.pipelines.run import Run
-    from reclake.storage import delta_log, documents, outputs, parquet, table
+    from reclake.storage import documents, outputs, parquet, table
+    from reclake.storage.log import drafts, redaction
     from reclake.storage.maintenance import compact
     from reclake.storage.shard_writer import ShardWriter
 
@@ -58,8 +60,8 @@ WAY = textwrap.dedent(
         setattr(owner, name, watched)
 
     for owner, name in [
-        (parquet, "write"), (table.Table, "_commit"), (table.Table, "create"), (table.Table, "vacuum"),
-        (documents, "create"), (documents, "replace"), (delta_log, "_put"), (outputs, "remove"),
+        (parquet, "write"), (drafts.Draft, "commit"), (table.Table, "create"), (table.Table, "vacuum"),
+        (documents, "create"), (documents, "replace"), (redaction, "_put"), (outputs, "remove"),
         (ShardWriter, "_write_chunk"), (ShardWriter, "_end_shard"), (Path, "unlink"), (Path, "rename"),
     ]:
         watch(owner, name)
@@ -68,6 +70,14 @@ WAY = textwrap.dedent(
         return Run(id=name, now_us=lambda: {NOW})
 
     lake, shards = reclake.Lake.open(root), root.parent / (root.name + "-shards")
+    with lake.writer("events", run=run("test")) as writer:
+        for number in range(1, 4):
+            writer.append(pl.DataFrame(
+                {{"event_id": [f"w{{number}}-{{n}}" for n in range(10)], "user_id": [n % {USERS} for n in range(10)],
+                  "item_id": [n % 3 for n in range(10)], "event_type": ["click"] * 10,
+                  "event_time": [{to_us("2024-03-02")} + n for n in range(10)],
+                  "available_at": [{to_us("2024-03-02")} + n for n in range(10)]}}
+            ), producer="p", number=number)
     ingest(lake.catalog, "events", [source], run=run("test"), batch_rows=40)
     lake.seal(run=run("test"))
     lake.samples("ctr", day="2024-03-02", run=run("test"))
@@ -129,7 +139,7 @@ def check(folder: Path, points: list[int], whole: Path, file: Path) -> None:
         killed = run(point, lake, file)
         assert killed.returncode == -9, f"point {point}: {killed.stderr}"
         # Two hours later: what the killed writer staged and never committed is nobody's any more.
-        for staged in (lake / "tables").rglob("part-*.parquet"):
+        for staged in [*(lake / "tables").rglob("part-*.parquet"), *(lake / "tables").rglob(".*.draft")]:
             os.utime(staged, (staged.stat().st_mtime - 7200,) * 2)
         again = run(-1, lake, file)
         assert again.returncode == 0, f"point {point}: {again.stderr}"
@@ -157,7 +167,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, Path]:
 
 def test_the_undisturbed_way_holds_what_its_source_holds_but_for_the_forgotten(whole: tuple[Path, int, Path]) -> None:
     lake, points, file = whole
-    said = set()
+    said = {(f"w{number}-{n}", n % USERS) for number in range(1, 4) for n in range(10)}
     for line in file.read_text().splitlines():
         if line != "{broken" and isinstance((row := json.loads(line))["user_id"], int):
             said.add((row["event_id"], row["user_id"]))

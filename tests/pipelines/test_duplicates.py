@@ -11,6 +11,7 @@ import pytest
 import reclake
 from reclake.pipelines.duplicates import fingerprints, held
 from reclake.schemas.times import to_us
+from reclake.storage.compaction import compact
 
 
 def ingest(lake: reclake.Lake, folder: Path, name: str, ids: list[str]) -> reclake.pipelines.ingest.IngestResult:
@@ -26,7 +27,7 @@ def test_an_event_is_a_duplicate_within_a_batch_and_of_every_earlier_one(tmp_pat
     assert (first.admitted, first.duplicates) == (2, 1)
     second = ingest(lake, tmp_path, "b", ["z", "y", "z", "w"])
     assert (second.admitted, second.duplicates) == (2, 2)
-    lake.catalog.table("events").compact()
+    compact(lake.catalog.table("events"))
     third = ingest(lake, tmp_path, "c", ["w", "x", "v"])
     assert (third.admitted, third.duplicates) == (1, 2)
 

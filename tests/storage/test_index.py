@@ -13,6 +13,7 @@ import pytest
 
 from reclake.quality import gate
 from reclake.storage import index as module
+from reclake.storage.compaction import compact
 from reclake.storage.index import Index, Int64s, Pairs, keep_all, keep_greatest
 from reclake.storage.table import Layout, Table
 
@@ -89,9 +90,22 @@ def test_compaction_is_no_reason_to_read_anything_again(tmp_path: Path) -> None:
     pairs.append((1, 1))
     pairs.append((2, 2))
     pairs.find(1)
-    pairs.table.compact()
+    compact(pairs.table)
     assert pairs.find(1, 2) == [(1, 1), (2, 2)]
     assert pairs.files_read == 2
+
+
+def test_files_that_were_compacted_and_vacuumed_before_they_were_read_are_not_looked_for(tmp_path: Path) -> None:
+    pairs = Followed(tmp_path)
+    pairs.append((1, 1))
+    pairs.find(1)
+    pairs.append((2, 2))
+    pairs.append((3, 3))
+    compact(pairs.table)
+    pairs.table.vacuum(retention_hours=0, keep=[], dry_run=False)
+    assert pairs.find(1, 2, 3) == [(n, n) for n in (1, 2, 3)]
+    shutil.rmtree(tmp_path / "cache")
+    assert pairs.find(1, 2, 3) == [(n, n) for n in (1, 2, 3)]
 
 
 def test_a_table_made_anew_at_the_same_place_has_an_index_of_its_own(tmp_path: Path) -> None:

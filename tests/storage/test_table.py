@@ -14,7 +14,7 @@ import pytest
 
 from reclake.quality import gate
 from reclake.schemas.errors import CommitConflictError, ReclakeError, StorageError
-from reclake.storage import parquet
+from reclake.storage import compaction, parquet
 from reclake.storage.table import Layout, Table
 
 SCHEMA = pa.schema(
@@ -125,7 +125,7 @@ def test_compaction_keeps_the_rows_and_merges_the_files(table: Table) -> None:
     for value in range(5):
         table.append(rows([value]))
     assert len(table.files()) == 5
-    table.compact()
+    compaction.compact(table)
     assert len(table.files()) == 1
     assert table.scan().collect()["a"].to_list() == [0, 1, 2, 3, 4]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .faults import translated
+from ..faults import translated
 
 Names = Callable[[str, Any], bool]  # (column, value): does the value name an erased user?
 

@@ -1,4 +1,4 @@
-"""The Delta log: which files a version has and what later commits added, without opening a single data file.
+"""Which files a version of a table has and what later commits added, without opening a single data file.
 
 Handles are kept, one a table and thread, and brought up to date from the commits that are new: a look at a table costs
 in proportion to what happened since the last look, not to its history.
@@ -6,22 +6,25 @@ in proportion to what happened since the last look, not to its history.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import polars as pl
 
-from ..schemas.errors import PinError, StorageError
+from ...schemas.errors import PinError, StorageError
+from . import entries
+from .entries import Changes, path_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 _KEPT = threading.local()
+# What a writer must know of to append. The rest (row tracking, in-commit timestamps, column mapping, ...) asks more of
+# an entry than is written here; no table of reclake's has it.
+_FEATURES = frozenset({"appendOnly", "invariants", "timestampNtz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,6 @@ class Snapshot:
         """The paths of one partition's files."""
         wanted = [pl.col(name) == value for name, value in partition.items()]
         return self.files.filter(*wanted)["path"].to_list() if self.files.height else []
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What some successive commits did to the rows: files added, and whether rows were taken away or changed.
-
-    Compaction moves rows from file to file and is neither.
-    """
-
-    added: tuple[Path, ...]
-    removed: bool
 
 
 @dataclass(slots=True)
@@ -118,14 +110,29 @@ def changes(root: Path, first: int, last: int) -> Changes | None:
     removed = False
     for version in range(first, last + 1):
         try:
-            lines = _commit_file(root, version).read_text().splitlines()
+            entry = entries.parse(version, path_of(root, version).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        for action in map(json.loads, lines):
-            if action.get("add", {}).get("dataChange"):
-                added.append(root / unquote(action["add"]["path"]))
-            removed |= bool(action.get("remove", {}).get("dataChange"))
+        added += [root / path for path in entry.added]
+        removed |= entry.took_rows
     return Changes(tuple(added), removed)
+
+
+def check_writable(opened: DeltaTable) -> None:
+    """Refuse a table whose protocol asks for more than is written here.
+
+    Raises:
+        StorageError: it does.
+    """
+    protocol = opened.protocol()
+    unknown = set(protocol.writer_features or ()) - _FEATURES
+    if unknown or (protocol.min_writer_version > 2 and not protocol.writer_features):
+        raise StorageError(
+            "the table has features that reclake does not write",
+            where=opened.table_uri,
+            expected="writer version 2, or the features " + ", ".join(sorted(_FEATURES)),
+            got=f"writer version {protocol.min_writer_version}, {', '.join(sorted(unknown)) or 'none named'}",
+        )
 
 
 def _latest(root: Path) -> _Kept:
@@ -133,7 +140,7 @@ def _latest(root: Path) -> _Kept:
     kept = tables.get(str(root))
     # A handle is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
     if kept is not None and kept.stamp and _stamp(root, kept.handle.version()) == kept.stamp:
-        if not _commit_file(root, kept.handle.version() + 1).exists():
+        if not path_of(root, kept.handle.version() + 1).exists():
             return kept
         kept.handle.update_incremental()
     else:
@@ -146,14 +153,10 @@ def _latest(root: Path) -> _Kept:
 def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
     """What tells one commit file from another; None where log clean-up took it."""
     try:
-        stat = _commit_file(root, version).stat()
+        stat = path_of(root, version).stat()
     except FileNotFoundError:
         return None
     return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-
-
-def _commit_file(root: Path, version: int) -> Path:
-    return root / "_delta_log" / f"{version:020d}.json"
 
 
 def _files(handle: DeltaTable, root: Path) -> pl.DataFrame:

@@ -1,0 +1,250 @@
+"""Many producers of small batches: group commits behind a gate, beside raw delta-rs appends from as many threads.
+
+Each producer appends 1,000 rows at a time and waits until they are committed (ours: also flushed to the disk; delta-rs
+does not flush). Rounds alternate in one run; every table is read back and compared with what was sent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from compare import arguments
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
+
+import reclake
+from reclake.pipelines.ingest import stamp, target_of
+from reclake.quality import gate
+from reclake.schemas.errors import ReclakeError
+from reclake.schemas.times import to_us
+from reclake.storage.group import Batch, GroupWriter
+
+ROWS = 1000
+PRODUCERS = 20
+NOW = to_us("2024-03-05")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one round: batches that landed a second, latencies, appends that raised, files left, ms to open the table."""
+
+    batches_s: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    files: int
+    open_ms: float
+
+
+def source(number: int) -> pl.DataFrame:
+    """1,000 events of one day with ids of their own."""
+    rng = np.random.Generator(np.random.PCG64(number))
+    at = to_us("2024-03-01") + rng.integers(0, 86_400_000_000, ROWS)
+    return pl.DataFrame(
+        {
+            "event_id": pl.Series(np.arange(number * ROWS, (number + 1) * ROWS)).cast(pl.String).str.pad_start(16, "e"),
+            "user_id": rng.integers(0, 100_000, ROWS),
+            "item_id": rng.integers(0, 50_000, ROWS),
+            "event_type": pl.Series(rng.integers(0, 3, ROWS)).replace_strict({0: "exposure", 1: "click", 2: "like"}),
+            "event_time": pl.Series(at).cast(pl.Datetime("us", "UTC")),
+            "available_at": pl.Series(at + 2_000_000).cast(pl.Datetime("us", "UTC")),
+            "watch_ms": rng.integers(0, 60_000, ROWS),
+        }
+    )
+
+
+def produce(append: Callable[[int, int], None], producers: int, batches: int) -> tuple[float, list[float], int]:
+    """Seconds, latencies (s) and failures of `producers` threads that append one batch after the other."""
+    latencies: list[list[float]] = [[] for _ in range(producers)]
+    failed = [0] * producers
+
+    def work(producer: int) -> None:
+        for number in range(batches):
+            began = time.perf_counter()
+            try:
+                append(producer, number)
+            except (DeltaError, ReclakeError):
+                failed[producer] += 1
+            latencies[producer].append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=work, args=(producer,)) for producer in range(producers)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - began, [value for each in latencies for value in each], sum(failed)
+
+
+def outcome(uri: str, measured: tuple[float, list[float], int], sent: int) -> Outcome:
+    """Read the table back: what did not fail must be there once."""
+    seconds, latencies, failed = measured
+    held = pl.scan_delta(uri).select(pl.len(), pl.col("event_id").n_unique().alias("ids")).collect().row(0)
+    assert held == ((sent - failed) * ROWS,) * 2, f"{uri}: {held} rows and ids of {(sent - failed) * ROWS}"
+    opening = []
+    for _ in range(5):
+        began = time.perf_counter()
+        files = len(DeltaTable(uri).file_uris())
+        opening.append(time.perf_counter() - began)
+    return Outcome(
+        (sent - failed) / seconds,
+        float(np.percentile(latencies, 50)) * 1e3,
+        float(np.percentile(latencies, 99)) * 1e3,
+        failed,
+        files,
+        min(opening) * 1e3,
+    )
+
+
+def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table], Callable[[pa.Table], gate.Admitted]]:
+    """Batches as rows of the events table, and the contract's gate for them."""
+    target = target_of(lake.catalog, lake.catalog.contract("events"))
+    empty = pl.DataFrame(target.contract.arrow.empty_table())
+    rows = [
+        stamp(
+            pl.concat([empty, frame], how="diagonal_relaxed"),
+            target.contract,
+            arrival_us=NOW,
+            sealed_us=None,
+            buckets=16,
+        )
+        .select(target.schema.names)
+        .to_arrow()
+        for frame in frames
+    ]
+
+    def admit(batch: pa.Table) -> gate.Admitted:
+        return gate.admit(
+            batch, target.suite, target.schema, contract="events", contract_version=1, verdict_id=""
+        ).admitted
+
+    return rows, admit
+
+
+def with_ids(rows: pa.Table, number: int) -> pa.Table:
+    """The same rows as the `number`th batch: other event ids."""
+    ids = pl.Series(np.arange(number * ROWS, (number + 1) * ROWS)).cast(pl.String).str.pad_start(16, "e")
+    place = rows.column_names.index("event_id")
+    return rows.set_column(
+        place, rows.schema.field("event_id"), ids.to_arrow().cast(rows.schema.field("event_id").type)
+    )
+
+
+def group_commits(folder: Path, batches: int) -> Outcome:
+    lake = reclake.Lake.create(folder / "lake")
+    rows, admit = gated(lake, [source(n) for n in range(PRODUCERS)])
+    table = lake.catalog.table("events")
+    with GroupWriter[Batch](table) as writer:
+
+        def append(producer: int, number: int) -> None:
+            batch = with_ids(rows[producer], producer * batches + number)
+            writer.put(Batch(admit(batch), {f"p{producer}": number}))
+
+        measured = produce(append, PRODUCERS, batches)
+    return outcome(table.uri, measured, PRODUCERS * batches)
+
+
+def event_writer(folder: Path, batches: int) -> Outcome:
+    lake = reclake.Lake.create(folder / "lake")
+    frames = [source(n) for n in range(PRODUCERS)]
+    with lake.writer("events") as writer:
+
+        def append(producer: int, number: int) -> None:
+            ids = np.arange((producer * batches + number) * ROWS, (producer * batches + number + 1) * ROWS)
+            frame = frames[producer].with_columns(event_id=pl.Series(ids).cast(pl.String).str.pad_start(16, "e"))
+            writer.append(frame, producer=f"p{producer}", number=number + 1)
+
+        measured = produce(append, PRODUCERS, batches)
+    return outcome(lake.catalog.table("events").uri, measured, PRODUCERS * batches)
+
+
+def raw_delta(folder: Path, batches: int) -> Outcome:
+    uri = str(folder / "raw")
+    rows, _ = gated(reclake.Lake.create(folder / "lake"), [source(n) for n in range(PRODUCERS)])
+    write_deltalake(uri, rows[0].slice(0, 0), partition_by=["known_day"])
+
+    def append(producer: int, number: int) -> None:
+        write_deltalake(uri, with_ids(rows[producer], producer * batches + number), mode="append")
+
+    return outcome(uri, produce(append, PRODUCERS, batches), PRODUCERS * batches)
+
+
+def one_process(root: str, first: int, producers: int, batches: int, barrier: object, results: object) -> None:
+    """One of several processes, each with a writer and threads of its own."""
+    lake = reclake.Lake.open(root)
+    rows, admit = gated(lake, [source(n) for n in range(producers)])
+    with GroupWriter[Batch](lake.catalog.table("events")) as writer:
+
+        def append(producer: int, number: int) -> None:
+            batch = with_ids(rows[producer], (first + producer) * batches + number)
+            writer.put(Batch(admit(batch), {f"p{first + producer}": number}))
+
+        barrier.wait()  # type: ignore[attr-defined]
+        results.put(produce(append, producers, batches))  # type: ignore[attr-defined]
+
+
+def across_processes(folder: Path, processes: int, batches: int) -> Outcome:
+    """About as many producers as in one process, spread over processes."""
+    lake = reclake.Lake.create(folder / "lake")
+    target = target_of(lake.catalog, lake.catalog.contract("events"))
+    target.table.create(target.schema)
+    each = -(-PRODUCERS // processes)
+    spawn = multiprocessing.get_context("spawn")
+    barrier, results = spawn.Barrier(processes), spawn.Queue()
+    started = [
+        spawn.Process(target=one_process, args=(str(folder / "lake"), p * each, each, batches, barrier, results))
+        for p in range(processes)
+    ]
+    for process in started:
+        process.start()
+    measured = [results.get() for _ in started]
+    for process in started:
+        process.join()
+    whole = max(seconds for seconds, _, _ in measured)
+    latencies = [value for _, values, _ in measured for value in values]
+    failed = sum(failures for _, _, failures in measured)
+    return outcome(target.table.uri, (whole, latencies, failed), processes * each * batches)
+
+
+def main() -> None:
+    quick = arguments(__doc__ or "").quick
+    batches, rounds, raw_batches = (25, 1, 5) if quick else (500, 3, 50)
+    contenders: dict[str, Callable[[Path], Outcome]] = {
+        "reclake group commits": lambda folder: group_commits(folder, batches),
+        "write_deltalake, 20 threads": lambda folder: raw_delta(folder, raw_batches),
+        "reclake event writer": lambda folder: event_writer(folder, max(batches // 5, 10)),
+    }
+    for count in (2, 4, 8):
+        contenders[f"reclake, {count} processes"] = lambda folder, n=count: across_processes(
+            folder, n, max(batches // 5, 10)
+        )
+    found: dict[str, list[Outcome]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            with tempfile.TemporaryDirectory() as folder:
+                found[name].append(contender(Path(folder)))
+    print(f"{PRODUCERS} producers, {ROWS} rows a batch, {batches} batches each ({raw_batches} raw), {rounds} rounds")
+    print(f"  {'':<30}{'batches/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'failed':>8}{'files':>7}{'open ms':>9}")
+    for name, outcomes in found.items():
+        middle = sorted(outcomes, key=lambda o: o.batches_s)[len(outcomes) // 2]
+        failed = sum(o.failed for o in outcomes)
+        open_ms = statistics.median(o.open_ms for o in outcomes)
+        print(
+            f"  {name:<30}{middle.batches_s:>10.0f}{middle.p50_ms:>8.0f}{middle.p99_ms:>8.0f}"
+            f"{failed:>8}{middle.files:>7}{open_ms:>9.1f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Many producers, each with small batches of rows, into one contract's table: gated apart, committed together.
+
+A batch is resolved, stamped and gated on its producer's thread. What must be decided against the newest version, which
+event ids are there and what is sealed, is decided once a commit for all batches that wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from types import TracebackType
+from typing import TypedDict
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from ..quality import gate
+from ..schemas import shapes
+from ..schemas.errors import GateError, ReclakeError
+from ..storage.catalog import SEAL, Catalog
+from ..storage.group import Appended, Batch, GroupWriter
+from ..storage.log import LogTail, Needed
+from ..storage.table import Table
+from . import resolving
+from .duplicates import held
+from .ingest import (
+    happened,
+    main_day,
+    quarantine_rows,
+    recover_verdict,
+    rejected_rows,
+    stamp,
+    target_of,
+    verdict_metadata,
+)
+from .run import Run
+from .sources import SourceBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one batch. read = admitted + quarantined + duplicates, in events; `version` holds the rows.
+
+    `repeated`: the batch had been written before, nothing was done, and the counts are those of doing nothing: 0.
+    """
+
+    read: int
+    admitted: int
+    quarantined: int
+    duplicates: int
+    version: int
+    repeated: bool
+
+
+class _Facts(TypedDict):
+    """What a verdict says beyond the gate's own answer: see gate.verdict_rows."""
+
+    run_id: str
+    at_us: int
+    table: str
+    source: str
+    event_day: date | None
+    read: int
+    quarantined: int
+    late: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gated(Batch):
+    """A batch behind its gate. `sealed_us` is what it was stamped by; the counts are final once it is judged."""
+
+    admission: gate.Admission
+    facts: _Facts
+    sealed_us: int | None
+    verdict: pa.Table
+    duplicates: int
+
+
+class _SealMovedError(ReclakeError):
+    """The batch was stamped before a seal: it must be stamped afresh."""
+
+
+class EventWriter:
+    """Appends rows of a contract from many threads, each batch exactly once. A context manager.
+
+    A producer has a name of its own, appends one batch at a time and numbers them upwards; after a kill it repeats
+    its last batch, which does nothing if it was written. `append` returns when the rows are durable (see
+    storage.group.GroupWriter). Several processes may write to one lake, each with its own writer.
+    """
+
+    def __init__(self, catalog: Catalog, contract: str, *, run: Run | None = None) -> None:
+        self._run = run or Run()
+        self._target = target_of(catalog, catalog.contract(contract))
+        self._target.table.create(self._target.schema)
+        self._sealed_us = self._target.table.transaction(SEAL)
+        table, quarantine, verdicts = (
+            catalog.table(name) for name in (self._target.table.name, "quarantine", "verdicts")
+        )
+        self._rows: GroupWriter[_Gated] = GroupWriter(table, judge=self._judge, needed=self._needed(table))
+        self._quarantine: GroupWriter[Batch] = GroupWriter(quarantine, needed=self._needed(quarantine))
+        self._verdicts: GroupWriter[Batch] = GroupWriter(verdicts, needed=self._needed(verdicts))
+        self._started: set[str] = set()
+
+    def append(self, rows: pl.DataFrame | pa.Table, *, producer: str, number: int) -> Written:
+        """Gate and append one batch, in the columns a source of the contract would have.
+
+        `number` counts the producer's batches, upwards; a batch that is not above the producer's last one is not
+        written again.
+
+        Raises:
+            GateError: a critical check failed; nothing of the batch was written, and its verdict is stored.
+            SourceError, MappingError: a required field's column is missing.
+            StorageError: the writer is closed; disk full, no permission, read-only.
+        """
+        if number < 1:
+            raise ReclakeError("not a batch number", where=producer, expected="1 or more", got=number)
+        frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
+        cursor = f"write/{self._target.contract.name}/{producer}"
+        if producer not in self._started:
+            last = self._target.table.transaction(cursor)
+            if last is not None:
+                recover_verdict(self._target, cursor, last, verdict_id=f"{cursor}-{last}")
+            self._started.add(producer)
+        source = SourceBatch(frame, np.arange(frame.height), 0, frame.height)
+        resolved = resolving.resolve(frame, self._target.contract)
+        while True:
+            gated = self._gate(resolved, cursor, number)
+            if gated.admission.verdict == "stop":
+                raise self._stopped(gated, cursor, number)
+            rejected = quarantine_rows(
+                self._target,
+                rejected_rows(source, resolved, gated.admission),
+                source_name=producer,
+                key=f"{cursor}/{number}",
+                at_us=self._run.now_us(),
+                run=self._run,
+            )
+            if rejected.rows.num_rows:
+                self._quarantine.put(Batch(rejected, {cursor: number}))
+            try:
+                done = self._rows.put(gated)
+            except _SealMovedError:
+                continue
+            return self._finish(done, cursor, number)
+
+    def close(self) -> None:
+        """Commit what was handed in, and stop."""
+        for writer in (self._rows, self._quarantine, self._verdicts):
+            writer.close()
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _needed(self, table: Table) -> Callable[[], Needed]:
+        return lambda: self._target.catalog.needed(table.name, self._run.now_us())
+
+    def _gate(self, resolved: resolving.Resolved, cursor: str, number: int) -> _Gated:
+        """Stamp and gate; the verdict as it is if nothing turns out to be a duplicate."""
+        target, sealed_us, arrival_us = self._target, self._sealed_us, self._run.now_us()
+        stamped = stamp(
+            resolved.rows.drop("_row", "_emit"),
+            target.contract,
+            arrival_us=arrival_us,
+            sealed_us=sealed_us,
+            buckets=target.catalog.buckets,
+        )
+        admission = gate.admit(
+            stamped.select(target.schema.names).to_arrow(),
+            target.suite,
+            target.schema,
+            contract=target.contract.name,
+            contract_version=target.contract.version,
+            verdict_id=f"{cursor}-{number}",
+            quarantine_limit=target.contract.quarantine_limit,
+        )
+        day = happened(target.contract)
+        facts: _Facts = {
+            "run_id": self._run.id,
+            "at_us": arrival_us,
+            "table": target.table.name,
+            "source": cursor,
+            "event_day": main_day(stamped, day),
+            "read": resolved.rows.height + resolved.rejected.height,
+            "quarantined": resolved.rejected.height + admission.rejected.height,
+            "late": int(stamped.select((pl.col("known_at") - pl.col(day) >= pl.duration(days=1)).sum()).item()),
+        }
+        return _judged(admission, admission.admitted, facts, {cursor: number}, sealed_us)
+
+    def _judge(self, batches: Sequence[_Gated], tail: LogTail) -> Sequence[_Gated | Exception]:
+        """Leave out events that are there, or in an earlier batch of the group; send back what a seal overtook."""
+        self._sealed_us = tail.transaction(SEAL)
+        if self._target.contract.kind != "events":
+            return batches
+        current = [batch for batch in batches if batch.sealed_us == self._sealed_us]
+        masks = self._fresh(current)
+        answers: list[_Gated | Exception] = []
+        for batch in batches:
+            if batch.sealed_us != self._sealed_us:
+                answers.append(_SealMovedError("a seal came between"))
+                continue
+            mask = next(masks)
+            answers.append(batch if mask.all() else _without(batch, mask))
+        return answers
+
+    def _fresh(self, batches: Sequence[_Gated]) -> Iterator[pl.Series]:
+        """For each batch, which of its rows are the first with their event_id."""
+        ids = pl.concat(
+            [pl.Series("event_id", [], dtype=pl.String)]
+            + [pl.Series("event_id", batch.admitted.rows["event_id"]) for batch in batches]
+        )
+        # What landed after the tail's version counts too: the commit must follow that version, or is judged afresh.
+        fresh = ids.is_first_distinct() & ~held(self._target.catalog, self._target.table.name, ids)
+        start = 0
+        for batch in batches:
+            rows = batch.admitted.rows.num_rows
+            yield fresh.slice(start, rows)
+            start += rows
+
+    def _finish(self, done: Appended[_Gated], cursor: str, number: int) -> Written:
+        batch = done.batch
+        if batch is None:
+            return Written(0, 0, 0, 0, done.version, True)
+        self._verdicts.put(Batch(gate.record(batch.verdict, shapes.VERDICTS, name="verdicts"), {cursor: number}))
+        return Written(
+            read=batch.facts["read"],
+            admitted=batch.admitted.rows.num_rows,
+            quarantined=batch.facts["quarantined"],
+            duplicates=batch.duplicates,
+            version=done.version,
+            repeated=False,
+        )
+
+    def _stopped(self, gated: _Gated, cursor: str, number: int) -> GateError:
+        self._verdicts.put(Batch(gate.record(gated.verdict, shapes.VERDICTS, name="verdicts")))
+        return GateError(
+            "a critical check failed: nothing of this batch was written",
+            where=f"{cursor}, batch {number}",
+            expected="every critical check to pass",
+            got=gated.admission.stop_reason,
+            hint="mend the rows or the contract, then append the batch again under the same number",
+        )
+
+
+def _without(batch: _Gated, fresh: pl.Series) -> _Gated:
+    kept = batch.admitted.keep(fresh)
+    return _judged(batch.admission, kept, batch.facts, batch.transactions, batch.sealed_us)
+
+
+def _judged(
+    admission: gate.Admission,
+    kept: gate.Admitted,
+    facts: _Facts,
+    transactions: Mapping[str, int],
+    sealed_us: int | None,
+) -> _Gated:
+    """A batch with what is left of its rows, and the verdict that says so."""
+    duplicates = admission.admitted.rows.num_rows - kept.rows.num_rows
+    verdict = gate.verdict_rows(admission, admitted=kept.rows.num_rows, duplicates=duplicates, **facts)
+    return _Gated(
+        kept,
+        transactions,
+        verdict_metadata(kept.verdict_id, verdict),
+        admission=admission,
+        facts=facts,
+        sealed_us=sealed_us,
+        verdict=verdict,
+        duplicates=duplicates,
+    )

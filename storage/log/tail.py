@@ -1,0 +1,69 @@
+"""Following a Delta log entry by entry: a commit costs a look at what is new, not at the table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import entries
+from .entries import Entry, path_of
+from .handles import check_writable, open_table
+
+_TRANSACTIONS_REMEMBERED = 50_000
+
+
+class LogTail:
+    """Follows a table's log from the version it was opened at. For one thread; the table must exist."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._version = -1
+        self._transactions: dict[str, int | None] = {}
+        self._reopen()
+
+    @property
+    def version(self) -> int:
+        """The version that was followed to; a commit that relies on what is known of it is the next version's."""
+        return self._version
+
+    def advance(self) -> list[Entry] | None:
+        """The commits since, oldest first. None: the log was cleaned up past this point, all may have changed."""
+        new: list[Entry] = []
+        while True:
+            try:
+                text = _read_flushed(path_of(self._root, self._version + 1))
+            except FileNotFoundError:
+                if path_of(self._root, self._version).exists():
+                    return new
+                self._reopen()
+                return None
+            entry = entries.parse(self._version + 1, text)
+            self._version = entry.version
+            self._transactions.update(entry.transactions)
+            new.append(entry)
+            if entry.reshaped:
+                check_writable(open_table(self._root, entry.version))
+
+    def transaction(self, app_id: str) -> int | None:
+        """The last version an application committed, as of `version`."""
+        if app_id not in self._transactions:
+            if len(self._transactions) >= _TRANSACTIONS_REMEMBERED:
+                at = self._version
+                self._transactions.clear()
+                self._opened = open_table(self._root, at)
+            self._transactions[app_id] = self._opened.transaction_version(app_id)
+        return self._transactions[app_id]
+
+    def _reopen(self) -> None:
+        self._opened = open_table(self._root)
+        check_writable(self._opened)
+        self._version = int(self._opened.version())
+        self._transactions = {}
+
+
+def _read_flushed(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        text = file.read()
+        if not entries.is_ours(text):
+            os.fsync(file.fileno())  # what follows a commit is no more durable than that
+        return text

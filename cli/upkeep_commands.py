@@ -23,7 +23,7 @@ _SHOWN = 10
 @lake_argument
 @json_option
 def compact(lake: str, machine: bool) -> None:
-    """Merge the small files of every table. Readers, writers and pins go on as before."""
+    """Merge the small files of every table, and sealed eras into longer ones. Readers, writers and pins go on."""
     from ..storage.maintenance import compact as merge
 
     output = Output(machine)

@@ -33,7 +33,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands)
 def main() -> None:
-    """Hourly ingest, daily seal -> samples -> pin -> pack, daily report.
+    """Hourly ingest, daily seal -> samples -> pin -> pack -> compact, daily report.
 
     A daily run is named 2022-05-02, an hourly one 2022-05-02T13. Interrupted runs go on where they stopped.
     """

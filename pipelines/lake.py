@@ -15,6 +15,7 @@ from .run import Run
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..storage.maintenance import Compacted
     from ..storage.pins import Pin
     from .assemble import SamplesResult
     from .forget import Receipt
@@ -132,6 +133,12 @@ class Lake:
     def unpin(self, name: str) -> Pin:
         """Let go of what a pin keeps alive."""
         return self.catalog.remove_pin(name)
+
+    def compact(self) -> list[Compacted]:
+        """Merge small files, and sealed eras into longer ones. See storage.maintenance.compact."""
+        from ..storage.maintenance import compact
+
+        return compact(self.catalog)
 
     def forget(self, users: Sequence[int], *, within_days: int = 30, run: Run | None = None) -> Receipt | None:
         """Remove users, and whoever else waits to be forgotten; the receipt. See pipelines.forget."""

@@ -12,10 +12,9 @@ whoever comes next, before another barrier is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -27,9 +26,9 @@ from ..schemas.eras import Era, split_days
 from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
 from ..storage.catalog import SEAL, Catalog
-from ..storage.index import Index, Pairs, keep_greatest
 from ..storage.locks import deriving
 from ..storage.table import Commit
+from .directory import heads
 from .knowing import TIME
 from .ordinals import SealedPart, seal_part
 from .record import store_verdict
@@ -216,17 +215,6 @@ def next_ordinals(catalog: Catalog, era: Era, users: pl.Series) -> pl.DataFrame:
         return entries.select("user_id", pl.col("first_ordinal").alias("next_ordinal")).collect()
     found = pl.DataFrame({"user_id": users.gather(places), "next_ordinal": ends})
     return found.group_by("user_id").agg(pl.col("next_ordinal").max())
-
-
-def heads(catalog: Catalog) -> Index:
-    """user_id → where the user's sealed timeline ends, of every entry that the directory got."""
-    return Index(catalog.cache / "heads", catalog.table("directory"), _timeline_ends, keep_greatest)
-
-
-def _timeline_ends(files: Sequence[Path]) -> Pairs:
-    columns = pl.col("user_id"), (pl.col("first_ordinal") + pl.col("count")).alias("end")
-    ends = pl.scan_parquet(list(files), hive_partitioning=False).select(*columns).collect()
-    return ends["user_id"].to_numpy(), ends["end"].to_numpy()
 
 
 def timelines_schema(catalog: Catalog) -> pa.Schema:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
-from ..schemas.eras import start_prefix
-from ..schemas.errors import ReclakeError
+from ..schemas.eras import Era, named, start_prefix
+from ..schemas.errors import ReclakeError, StorageError
 from ..schemas.times import from_us
 from ..storage import log
 from ..storage.catalog import Catalog
-from ..storage.user_rows import user_rows
+from ..storage.user_rows import known_before, user_rows
+from .directory import places
 from .knowing import TIME
 from .ordinals import give_ordinals
 
@@ -34,7 +37,7 @@ def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, la
         raise ReclakeError("not a number of events", expected="last >= 0", got=last)
     bucket = int(bucket_of([user_id], catalog.buckets)[0])
     known = pl.lit(True) if before_us is None else pl.col("known_at") < pl.lit(before_us).cast(TIME)
-    tail = _tail(catalog, user_id).filter(known)
+    tail = _tail(catalog, user_id, bucket, before_us).filter(known)
     wanted = None if last is None else max(last - tail.height, 1)  # one tells where the tail's ordinals begin
     sealed = _sealed(catalog, user_id, bucket, before_us, wanted).filter(known)
     ends = pl.DataFrame(
@@ -47,17 +50,20 @@ def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, la
     return (rows if last is None else rows.tail(last)).to_arrow()
 
 
-def _tail(catalog: Catalog, user_id: int) -> pl.DataFrame:
-    """The user's events that no sealed era holds."""
+def _tail(catalog: Catalog, user_id: int, bucket: int, before_us: int | None) -> pl.DataFrame:
+    """The user's events that no sealed era holds; none where the time asked for is sealed."""
     events = catalog.table("events")
     rows = pl.DataFrame(events.schema().empty_table()).drop(shapes.DAY)
-    live = log.snapshot(events.root).files
     sealed = catalog.sealed_through_us
+    if sealed is not None and before_us is not None and before_us <= sealed:
+        return rows
+    live = log.snapshot(events.root).files
     if live.is_empty():
         return rows
     if sealed is not None:
         live = live.filter(pl.col(shapes.DAY) >= from_us(sealed).date())
-    found = [rows, *[pl.DataFrame(part) for path in live["path"] if (part := user_rows(path, user_id)) is not None]]
+    parts = [user_rows(path, user_id, bucket=bucket) for path in live["path"]]
+    found = [rows, *[pl.DataFrame(part) for part in parts if part is not None]]
     rows = pl.concat(found, how="diagonal_relaxed").select(rows.columns)
     return rows if sealed is None else rows.filter(pl.col("known_at") >= pl.lit(sealed).cast(TIME))
 
@@ -65,7 +71,9 @@ def _tail(catalog: Catalog, user_id: int) -> pl.DataFrame:
 def _sealed(catalog: Catalog, user_id: int, bucket: int, before_us: int | None, wanted: int | None) -> pl.DataFrame:
     """The last `wanted` sealed events before a time, or some more, read from the newest era backwards.
 
-    Of an era only the file of the user's bucket is opened, and of that only the row groups that may hold the user.
+    Only eras that the directory names for the user are opened; of such an era the files of the user's bucket whose
+    users span this one, which is one file but for users with more than a file holds; of a file the row groups with
+    the user. Eras merge as they age, so that the oldest history is a few dozen of them.
     """
     if catalog.sealed_through_us is None:
         return pl.DataFrame({"known_at": []}, schema={"known_at": TIME})
@@ -74,22 +82,39 @@ def _sealed(catalog: Catalog, user_id: int, bucket: int, before_us: int | None, 
     live = log.snapshot(timelines.root).files
     if live.is_empty():
         return none
-    live = live.filter(pl.col(shapes.BUCKET) == bucket).sort(shapes.ERA, descending=True)
+    live = live.filter(pl.col(shapes.BUCKET) == bucket, log.may_hold(live, "user_id", user_id))
     if before_us is not None:
         live = live.filter(pl.col(shapes.ERA) < start_prefix(before_us))
+    starts = _starts(catalog, user_id)
     found: list[pl.DataFrame] = []
     have = 0
-    for path, era in live.select("path", shapes.ERA).iter_rows():
+    for (name,), files in live.sort(shapes.ERA, descending=True).group_by(shapes.ERA, maintain_order=True):
         if wanted is not None and have >= wanted:
             break
-        rows = user_rows(path, user_id)
-        if rows is None:
+        if not _spans(named(str(name)), starts):
             continue
-        part = pl.DataFrame(rows).with_columns(
-            pl.lit(era).alias(shapes.ERA), pl.lit(bucket, dtype=pl.Int32).alias(shapes.BUCKET)
-        )
-        found.append(part)
-        have += part.height if before_us is None else int((part["known_at"].dt.epoch("us") < before_us).sum())
-        if part["ordinal"].min() == 0:
-            break
+        last = None if wanted is None else wanted - have
+        for path in files["path"]:
+            rows = user_rows(path, user_id, before_us=before_us, last=last)
+            if rows is not None:
+                era, place = pl.lit(name).alias(shapes.ERA), pl.lit(bucket, dtype=pl.Int32).alias(shapes.BUCKET)
+                found.append(pl.DataFrame(rows).with_columns(era, place))
+                have += rows.num_rows if before_us is None else known_before(rows, before_us)
     return pl.concat([none, *found], how="diagonal_relaxed").select(none.columns).sort("ordinal")
+
+
+def _starts(catalog: Catalog, user_id: int) -> npt.NDArray[np.int64] | None:
+    """When the user's eras began as they were sealed, µs, ascending; None where the index cannot be kept."""
+    try:
+        _, starts = places(catalog).find(np.array([user_id], dtype=np.int64))
+    except StorageError:
+        return None  # a lake that may only be read: every era is looked into instead
+    return np.sort(starts)
+
+
+def _spans(era: Era, starts: npt.NDArray[np.int64] | None) -> bool:
+    """Whether an era may hold events of the user."""
+    if starts is None:
+        return True
+    low, high = np.searchsorted(starts, [era.start_us, era.end_us])
+    return bool(low < high)

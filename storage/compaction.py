@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..quality import gate
-from . import log
+from . import log, parquet
 from .parquet import DataFile
 from .table import Table
 
@@ -86,7 +86,7 @@ def _merge(table: Table, merge: Merge) -> bool:
         return False
     partition: Mapping[str, str | None] = live[merge.paths[0]]["values"]
     schema = table.schema(tail.version)
-    rows = pa.concat_tables([_read(table, path, partition, _stored(schema)) for path in merge.paths])
+    rows = pa.concat_tables([_read(table, path, partition, parquet.stored(schema)) for path in merge.paths])
     staged = table.stage(gate.record(rows, rows.schema, name=table.name))
     removed = [log.Removed(path, int(live[path]["size_bytes"]), partition) for path in merge.paths]
     if _commit(table, tail, staged.files, removed):
@@ -145,12 +145,6 @@ def _live(table: Table, version: int | None = None) -> pl.DataFrame:
         if names
         else pl.lit("").alias("partition"),
     )
-
-
-def _stored(schema: pa.Schema) -> pa.Schema:
-    """The schema that delta-rs gives, without the view types that Parquet does not know."""
-    plain = {pa.string_view(): pa.string(), pa.large_string(): pa.string(), pa.binary_view(): pa.binary()}
-    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import log
+from . import eras, log
 from .catalog import Catalog
 from .compaction import compact as merge_files
 from .pins import Pin
@@ -42,12 +42,18 @@ class Vacuumed:
 
 
 def compact(catalog: Catalog) -> list[Compacted]:
-    """Merge the small files of every partition into one, rows in the layout's order. Readers and writers go on."""
+    """Merge the small files of every partition into one, rows in the layout's order, and sealed eras into longer ones.
+
+    Readers, writers and seals go on.
+    """
     done = []
     for name in catalog.table_names():
         table = catalog.table(name)
         before = len(table.files())
-        merge_files(table)
+        if name in eras.TABLES:
+            eras.merge_eras(catalog, table)
+        else:
+            merge_files(table)
         done.append(Compacted(name, before, len(table.files())))
     return done
 

@@ -55,6 +55,12 @@ def write(root: Path, rows: pa.Table, partition: dict[str, Any]) -> DataFile:
     )
 
 
+def stored(schema: pa.Schema) -> pa.Schema:
+    """The schema that delta-rs gives, without the view types that Parquet does not know."""
+    plain = {pa.string_view(): pa.string(), pa.large_string(): pa.string(), pa.binary_view(): pa.binary()}
+    return pa.schema([field.with_type(plain.get(field.type, field.type)) for field in schema])
+
+
 def encodings(rows: pa.Table) -> dict[str, Any]:
     """How pyarrow is to encode the columns of flat, sorted rows. See docs/adr/0008.
 

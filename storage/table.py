@@ -81,7 +81,7 @@ class Table:
 
     def transaction(self, app_id: str) -> int | None:
         """The last version committed by an application, e.g. how far a source was read."""
-        return log.handle(self.root).transaction_version(app_id) if self.exists else None
+        return log.transaction(self.root, app_id) if self.exists else None
 
     def committed(self, app_ids: Sequence[str], version: int) -> set[str]:
         """Which of these applications had committed anything by a version of the table."""
@@ -138,6 +138,14 @@ class Table:
         """
         return self._commit(list(files), commit, removed=removed)
 
+    def rearrange(self, removed: Sequence[str], files: Sequence[parquet.DataFile], commit: Commit) -> int:
+        """Put files in place of others that hold the same rows. Whoever follows the log for rows sees no change.
+
+        Raises:
+            CommitConflictError: one of `removed` is no longer part of the table.
+        """
+        return self._commit(list(files), commit, removed=removed, data_change=False)
+
     def live(self, version: int | None = None) -> pl.DataFrame:
         """The files of a version: path, size_bytes, num_records, partition.*, min.* and max.* where they are kept."""
         return pl.DataFrame(self._open(version).get_add_actions(flatten=True))
@@ -157,12 +165,15 @@ class Table:
 
     def scan_partition(self, partition: Mapping[str, Any]) -> pl.LazyFrame:
         """The rows of one partition, lazily, without its partition columns; no other file is opened."""
+        return self.scan_files(log.snapshot(self.root).of_partition(partition) if self.exists else [])
+
+    def scan_files(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """The rows of some of the table's files, lazily, as its schema has them, without its partition columns."""
         columns = pl.DataFrame(self.schema().empty_table()).drop(self.layout.partition_by)
-        paths = log.snapshot(self.root).of_partition(partition) if self.exists else []
         if not paths:
             return columns.lazy()
         return pl.scan_parquet(
-            paths,
+            list(paths),
             schema=columns.schema,
             missing_columns="insert",
             hive_partitioning=False,
@@ -302,10 +313,11 @@ class Table:
         replaced: Mapping[str, Any] | None = None,
         *,
         removed: Sequence[str] = (),
+        data_change: bool = True,
     ) -> int:
         """Commit, or take the files away again: left behind they would hold rows that nobody can find to erase."""
         try:
-            return self._race(files, commit, replaced, removed=removed)
+            return self._race(files, commit, replaced, removed=removed, data_change=data_change)
         except (CommitConflictError, StorageError):
             self._discard(files)
             raise
@@ -324,6 +336,7 @@ class Table:
         replaced: Mapping[str, Any] | None,
         *,
         removed: Sequence[str],
+        data_change: bool,
     ) -> int:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
         log.make_durable(self.root, files)
@@ -333,7 +346,14 @@ class Table:
             self._check(table, commit)
             out = [] if replaced is None else self._of_partition(table, replaced)
             out += self._of_paths(table, removed) if removed else []
-            actions = log.commit_actions(files, out, transactions=commit.transactions, metadata=commit.metadata)
+            actions = log.commit_actions(
+                files,
+                out,
+                transactions=commit.transactions,
+                metadata=commit.metadata,
+                operation="WRITE" if data_change else "OPTIMIZE",
+                data_change=data_change,
+            )
             with log.Draft(self.root, actions) as draft:
                 if draft.commit(version + 1):
                     log.settle(self.root)
@@ -358,7 +378,7 @@ class Table:
                 got=f"version {table.version()}",
             )
         for app_id, version in commit.transactions.items():
-            now = table.transaction_version(app_id)
+            now = log.transaction(self.root, app_id)
             if now is not None and now >= version:
                 raise CommitConflictError(
                     "this was committed already",

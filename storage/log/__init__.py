@@ -6,7 +6,7 @@
 
 from .drafts import Draft, discard_staged, make_durable, settle
 from .entries import Changes, Entry, Removed, commit_actions
-from .handles import Snapshot, changes, check_writable, handle, open_table, snapshot
+from .handles import Snapshot, changes, check_writable, handle, may_hold, open_table, snapshot, transaction
 from .redaction import redact
 from .tail import LogTail
 from .upkeep import CHECKPOINT_EVERY, LOG_HOURS, Needed, checkpoint, checkpoint_if_due, clean
@@ -30,8 +30,10 @@ __all__ = [
     "discard_staged",
     "handle",
     "make_durable",
+    "may_hold",
     "open_table",
     "redact",
     "settle",
     "snapshot",
+    "transaction",
 ]

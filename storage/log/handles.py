@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ _FEATURES = frozenset({"appendOnly", "invariants", "timestampNtz"})
 class Snapshot:
     """The files of one version of a table.
 
-    `files` has a row a live file: `path` (absolute), `num_records`, and a column for each partition column.
+    `files` has a row a live file: `path` (absolute), `num_records`, a column for each partition column, and `min.NAME`
+    and `max.NAME` of the columns that have statistics in any file.
     """
 
     table_id: str
@@ -49,6 +50,7 @@ class _Kept:
     handle: DeltaTable
     stamp: tuple[int, int, int] | None
     snapshot: Snapshot | None = None
+    transactions: dict[str, int | None] = field(default_factory=dict)  # of the version the handle is at
 
 
 def open_table(root: Path, version: int | None = None) -> DeltaTable:
@@ -104,6 +106,18 @@ def snapshot(root: Path) -> Snapshot:
     return kept.snapshot
 
 
+def transaction(root: Path, app_id: str) -> int | None:
+    """The last version committed by an application; None where it committed none.
+
+    Raises:
+        StorageError: nothing was ever written to the table.
+    """
+    kept = _latest(root)
+    if app_id not in kept.transactions:  # delta-rs looks through the whole log for it
+        kept.transactions[app_id] = kept.handle.transaction_version(app_id)
+    return kept.transactions[app_id]
+
+
 def changes(root: Path, first: int, last: int) -> Changes | None:
     """What the commits `first` to `last`, both included, did; None where the log has forgotten one of them."""
     added: list[Path] = []
@@ -135,6 +149,14 @@ def check_writable(opened: DeltaTable) -> None:
         )
 
 
+def may_hold(files: pl.DataFrame, column: str, value: int) -> pl.Expr:
+    """Whether a file's statistics leave it open that an integer column has a value."""
+    low, high = f"min.{column}", f"max.{column}"
+    if low not in files.columns or high not in files.columns:
+        return pl.lit(True)
+    return pl.lit(value, dtype=pl.Int64).is_between(low, high).fill_null(True)
+
+
 def _latest(root: Path) -> _Kept:
     tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
     kept = tables.get(str(root))
@@ -143,6 +165,7 @@ def _latest(root: Path) -> _Kept:
         if not path_of(root, kept.handle.version() + 1).exists():
             return kept
         kept.handle.update_incremental()
+        kept.transactions = {}
     else:
         kept = _Kept(open_table(root), None)
         tables[str(root)] = kept
@@ -166,4 +189,5 @@ def _files(handle: DeltaTable, root: Path) -> pl.DataFrame:
         (str(root) + "/" + pl.col("path")).alias("path"),
         pl.col("num_records").cast(pl.Int64),
         *[pl.col(name).alias(name.removeprefix("partition.")) for name in partitions],
+        pl.col("^(min|max)[.].*$"),
     )

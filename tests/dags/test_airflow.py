@@ -129,7 +129,7 @@ def test_airflow_runs_a_day_from_inbox_to_shards(airflow: Airflow) -> None:
     said = done.stdout + done.stderr
     assert "DagRun success" in said or "state=success" in said or "state:success" in said, said[-6000:]
     answers = [json.loads(line) for line in said.splitlines() if line.startswith('{"dag": "daily"')]
-    assert [answer["task"] for answer in answers] == ["seal", "samples", "pin", "pack"]
+    assert [answer["task"] for answer in answers] == ["seal", "samples", "pin", "pack", "compact"]
     assert answers[0]["counts"]["rows"] == 2 * events
     assert answers[2]["counts"] == {"pin": "ctr-2022-05-02", "made": 1}
     assert (airflow.folder / "lake" / "pins" / "ctr-2022-05-02.json").is_file()

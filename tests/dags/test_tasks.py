@@ -143,6 +143,7 @@ def test_the_command_runs_a_day_and_says_plainly_what_failed(config: settings.Se
         ["samples", "skipped"],
         ["pin", "skipped"],
         ["pack", "skipped"],
+        ["compact", "skipped"],
     ]
     assert "failed: daily 2022-05-02" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -164,6 +165,6 @@ def test_a_backfill_stops_at_the_first_run_that_fails_and_says_which_were_not_ru
 
 
 def test_the_list_names_every_dag_and_its_tasks_in_order(tmp_path: Path) -> None:
-    assert "seal -> samples -> pin -> pack" in reclake_dags("list", cwd=tmp_path).stdout
+    assert "seal -> samples -> pin -> pack -> compact" in reclake_dags("list", cwd=tmp_path).stdout
     dags = json.loads(reclake_dags("list", "--json", cwd=tmp_path).stdout)["dags"]
     assert [dag["dag"] for dag in dags] == ["hourly", "daily", "report"]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from ..pipelines.evolve import StoredVersion
 from ..pipelines.lake import Lake
-from ..schemas.contract import Contract, load, read_json
+from ..schemas.changes import told
+from ..schemas.contract import Contract, read_json
 from ..schemas.errors import ContractError
 from ..schemas.resolution import MODES, Mode, compatibility, evolution
 from .options import json_option, lake_argument
@@ -66,7 +68,7 @@ def _show(found: Contract, output: Output) -> None:
             f.name,
             json.dumps(f.avro) if not isinstance(f.avro, str) else f.avro,
             "" if f.nullable else "required",
-            f.doc,
+            f.doc + (f" (kept in column {f.column})" if f.column != f.name else ""),
         ]
         for f in found.fields
     ]
@@ -114,36 +116,68 @@ def diff(writer: str, reader: tuple[str, ...], mode: Mode | None, machine: bool)
 @contract.command()
 @lake_argument
 @click.argument("file", type=click.Path())
-@click.option("--plan", is_flag=True, help="Only say what would change.")
+@click.option("--plan", is_flag=True, help="Only say what becomes of the rows that are there.")
 @json_option
-def evolve(lake: str, file: str, plan: bool, machine: bool) -> None:
-    """Make FILE the next version of its contract; --plan shows the change and writes nothing."""
+def evolve(lake: str, file: str, plan: bool, machine: bool) -> int:
+    """Make FILE (NAME.avsc, or the folder that holds it) the next version of its contract.
+
+    --plan writes nothing: it shows what is accepted, and what rows of every stored version will read as. Exit status 1
+    if a change is refused.
+    """
     output = Output(machine)
-    opened, new = Lake.open(lake), load(Path(file))
-    old = opened.catalog.contract(new.name)
-    changes = _changes(old, new)
-    verdict = compatibility(old.avro_schema, new.avro_schema)
-    output.table(f"{new.name}: version {old.version} and {file}", ["field", "now", "then"], [list(c) for c in changes])
-    if not verdict["compatible"]:
-        first = verdict["incompatibilities"][0]
+    made = Lake.open(lake).evolve(_contract_file(Path(file)), plan=plan)
+    name, last = made.contract.name, made.last
+    before = "new" if last is None else f"version {last.version}"
+    rulings: list[list[object]] = [[told(r.change), r.verdict, r.why] for r in made.rulings]
+    if rulings:
+        output.table(f"{name}, {before}: changes", ["change", "", "rows that are there"], rulings)
+    stored: list[list[object]] = [
+        [f"{name}/{v.version}", rows, f.written, f.reads_as]
+        for v in made.stored
+        for rows in [_rows(v)]
+        for f in v.fields
+    ]
+    if stored:
+        output.table("what is stored will read as", ["written with", "rows", "written as", "reads as"], stored)
+    if made.notes:
+        output.line(f"changed besides: {', '.join(made.notes)}")
+    if not rulings and not made.notes and last is not None:
+        output.line("nothing changes")
+    output.line("plan only: nothing was written" if plan else f"contract {name} is at version {made.contract.version}")
+    output.result(
+        {
+            "name": name,
+            "version": made.contract.version if made.accepted or last is None else last.version,
+            "plan": plan,
+            "accepted": made.accepted,
+            "changes": [
+                {"change": type(r.change).__name__, "path": r.change.path, "told": told(r.change)}
+                | {"verdict": r.verdict, "why": r.why}
+                for r in made.rulings
+            ],
+            "stored": plain(list(made.stored)),
+            "besides": list(made.notes),
+        }
+    )
+    return 0 if made.accepted else 1
+
+
+def _contract_file(path: Path) -> Path:
+    """The contract's file; in a folder, the only one."""
+    found = sorted(path.glob("*.avsc")) if path.is_dir() else [path]
+    if len(found) != 1:
         raise ContractError(
-            "old rows could not be read by this version", where=f"{file}, {first['path']}", got=first["message"]
+            "not the folder of one contract",
+            where=path,
+            expected="one NAME.avsc",
+            got=", ".join(one.name for one in found) or "none",
+            hint="name the file itself",
         )
-    version = old.version if plan else opened.add_contract(file).version
-    output.line("plan only: nothing was written" if plan else f"contract {new.name} is at version {version}")
-    output.result({"name": new.name, "version": version, "plan": plan, "changes": [list(c) for c in changes]})
+    return found[0]
 
 
-def _changes(old: Contract, new: Contract) -> list[tuple[str, str, str]]:
-    """(field, before, after) by field id; an id that is gone or new has "" on one side."""
-    before, after = {f.id: f for f in old.fields}, {f.id: f for f in new.fields}
-
-    def told(number: int, side: dict[int, object]) -> str:
-        found = side.get(number)
-        return "" if found is None else f"{found.name}: {json.dumps(found.avro)}"  # type: ignore[attr-defined]
-
-    pairs = [(n, told(n, before), told(n, after)) for n in sorted(before.keys() | after.keys())]  # type: ignore[arg-type]
-    return [(f"id {number}", was, now) for number, was, now in pairs if was != now]
+def _rows(stored: StoredVersion) -> str:
+    return ", ".join(f"{table} {count(rows)}" for table, rows in stored.rows.items())
 
 
 @contract.command()

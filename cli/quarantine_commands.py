@@ -24,7 +24,10 @@ def quarantine() -> None:
 def list_(lake: str, contract: str | None, machine: bool) -> None:
     """Count what is in quarantine, by source and by reason."""
     output = Output(machine)
-    rows = outstanding(Lake.open(lake).catalog, contract)
+    catalog = Lake.open(lake).catalog
+    if contract is not None:
+        catalog.contract(contract)  # an unknown one is a mistake, not an empty quarantine
+    rows = outstanding(catalog, contract)
     sources = rows.group_by("contract", "source").agg(pl.len().alias("rows")).sort("contract", "source")
     reasons = summary([rows.select("reasons").explode("reasons").unnest("reasons")] if rows.height else [])
     if rows.is_empty():

@@ -26,6 +26,7 @@ from ..schemas.times import US_PER_DAY, Time, day_start_us, from_us, iso
 from ..storage.catalog import Catalog
 from ..storage.locks import deriving
 from .knowing import TIME
+from .reading import feature_columns, view
 from .record import admit_whole
 from .run import Run
 
@@ -61,7 +62,7 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
         RecipeError: the recipe is unknown, or names a field that no event has.
     """
     run = run or Run()
-    known = resolve_recipe(catalog, recipe)
+    known = named_recipe(catalog, recipe)
     start = day_start_us(day)
     end = start + US_PER_DAY
     sealed = catalog.sealed_through_us
@@ -73,19 +74,23 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
             got="nothing is sealed" if sealed is None else f"sealed through {iso(sealed)}",
             hint=f"reclake seal {catalog.root} --through {iso(end)}",
         )
+    schema = _schema(catalog, known)
+    known = catalog.add_recipe(known)  # only now: a recipe whose fields nobody has is none
     table = catalog.table(f"samples/{known.name}")
     transaction = known.transaction(from_us(start).date())
     final_at = min(sealed, end + known.maturity_us + 1)
-    schema = _schema(catalog, known)
     if (table.transaction(transaction) or 0) >= final_at:
         return _result(
             table.scan().filter(pl.col("day") == from_us(start).date()).collect(), known, start, table.version, True
         )
     with deriving(catalog.root):
         rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
+        columns = feature_columns(known, schema, table.schema() if table.exists else pa.schema([]))
+        schema = pa.schema([field.with_name(columns.get(field.name, field.name)) for field in schema])
         suite = compile_suite(shipped_suite("samples"), schema, name="samples")
+        stored = rows.rename(columns).to_arrow()
         admitted = admit_whole(
-            catalog, rows.to_arrow(), suite, schema, table=table.name, source=str(from_us(start).date()), run=run
+            catalog, stored, suite, schema, table=table.name, source=str(from_us(start).date()), run=run
         )
         try:
             version = table.replace(
@@ -101,20 +106,21 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
     return _result(rows, known, start, version, False)
 
 
-def resolve_recipe(catalog: Catalog, recipe: str | Path) -> Recipe:
-    """A recipe of the lake by name, or one from a file, registered."""
+def named_recipe(catalog: Catalog, recipe: str | Path) -> Recipe:
+    """A recipe of the lake by name, or one from a file."""
     path = Path(recipe)
     if path.suffix == ".json":
         if not path.is_file():
             raise RecipeError("recipe file not found", where=path, hint="check the path")
-        return catalog.add_recipe(recipes.load(path))
+        return recipes.load(path)
     return catalog.recipe(str(recipe))
 
 
 def assemble_day(catalog: Catalog, recipe: Recipe, *, start_us: int, sealed_us: int, run: Run) -> pl.DataFrame:
     """All samples of the day, sorted and numbered: columns of shapes.samples."""
     end_us = start_us + US_PER_DAY
-    timelines = catalog.table("timelines").scan()
+    names = (*recipe.features, *recipe.match)
+    timelines = view(catalog, "timelines").of(catalog.table("timelines").scan(), names=names)
     of_day = timelines.filter(_between("known_at", start_us, end_us), pl.col("event_type") == recipe.exposure)
     first = of_day.select(pl.col("event_time").dt.epoch("us").min()).collect().item()
     parts: list[pl.DataFrame] = []
@@ -126,7 +132,9 @@ def assemble_day(catalog: Catalog, recipe: Recipe, *, start_us: int, sealed_us: 
             parts.append(assemble(timeline, recipe, day_start_us=start_us, sealed_us=sealed_us))
             run.progress(f"samples {recipe.name}", number + 1, len(groups))
     rows = (
-        pl.concat(parts) if parts else assemble(_no_rows(catalog), recipe, day_start_us=start_us, sealed_us=sealed_us)
+        pl.concat(parts)
+        if parts
+        else assemble(timelines.head(0).collect(), recipe, day_start_us=start_us, sealed_us=sealed_us)
     )
     rows = as_of_content(rows, _content_times(catalog))
     if recipe.negatives is not None:
@@ -294,16 +302,14 @@ def _content_times(catalog: Catalog) -> pl.DataFrame:
     return content.scan().select("item_id", pl.col("known_at").alias("content_known_at")).unique().collect()
 
 
-def _no_rows(catalog: Catalog) -> pl.DataFrame:
-    return catalog.table("timelines").scan().head(0).collect()
-
-
 def _between(column: str, start_us: int, end_us: int) -> pl.Expr:
     return (pl.col(column) >= pl.lit(start_us).cast(TIME)) & (pl.col(column) < pl.lit(end_us).cast(TIME))
 
 
 def _schema(catalog: Catalog, recipe: Recipe) -> pa.Schema:
-    have = catalog.table("timelines").schema()
+    names = (*recipe.features, *recipe.match, *recipe.history_fields)
+    table = catalog.table("timelines").schema()
+    have = view(catalog, "timelines").schema(table, dict.fromkeys((*table.names, *names)))
     for what, names in (("match", recipe.match), ("history", recipe.history_fields)):
         missing = [name for name in names if name not in have.names]
         if missing:

@@ -8,7 +8,7 @@ after it, from what the commit carries, so that a kill in between loses neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.contract import Contract
 from ..schemas.errors import CommitConflictError, GateError, ReclakeError, SourceError
+from ..schemas.placing import stored_schema
 from ..storage.catalog import SEAL, Catalog
 from ..storage.table import Table
 from . import resolving, sources
@@ -71,11 +72,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where rows of a contract go, and by which laws."""
+    """Where rows of a contract go, and by which laws. `stored`: the schema's columns as the table keeps them."""
 
     catalog: Catalog
     contract: Contract
     schema: pa.Schema
+    stored: pa.Schema
     suite: CompiledSuite
     table: Table
 
@@ -84,7 +86,7 @@ def target_of(catalog: Catalog, contract: Contract) -> Target:
     """Where rows of this contract go; the suite is compiled here, once."""
     schema = shapes.events(contract) if contract.kind == "events" else shapes.content(contract)
     suite = compile_suite(contract.expectations, schema, name=contract.name)
-    return Target(catalog, contract, schema, suite, catalog.table(contract.table))
+    return Target(catalog, contract, schema, stored_schema(contract, schema), suite, catalog.table(contract.table))
 
 
 def ingest(
@@ -107,7 +109,7 @@ def ingest(
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
-    target.table.create(target.schema)
+    target.table.create(target.stored)
     found = sources.discover(paths)
     counts, ignored, done_before, size = Counts(), set[str](), 0, 0
     refused: list[SourceError] = []
@@ -227,7 +229,7 @@ def ingest_batch(
 def stamp_and_admit(
     target: Target, rows: pl.DataFrame, *, arrival_us: int, verdict_id: str, refused_before: int = 0
 ) -> tuple[pl.DataFrame, gate.Admission]:
-    """Resolved rows, stamped against what is sealed now, and what the gate says of them."""
+    """Resolved rows, stamped against what is sealed now, and what the gate says of them; admitted as they are kept."""
     stamped = stamp(
         rows.drop("_row", "_emit"),
         target.contract,
@@ -245,7 +247,7 @@ def stamp_and_admit(
         quarantine_limit=target.contract.quarantine_limit,
         refused_before=refused_before,
     )
-    return stamped, admission
+    return stamped, replace(admission, admitted=admission.admitted.stored_as(target.stored))
 
 
 def stamp(

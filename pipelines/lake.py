@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from ..schemas.contract import Contract, load
 from ..schemas.times import Time, to_us
 from ..storage.catalog import DEFAULT_BUCKETS, Catalog
-from .run import Run
+from .run import Run, wall_clock_us
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
     from ..storage.maintenance import Compacted
     from ..storage.pins import Pin
     from .assemble import SamplesResult
+    from .evolve import Plan
     from .forget import Receipt
     from .ingest import IngestResult
     from .media import MediaResult
@@ -53,19 +55,39 @@ class Lake:
         return cls(Catalog.open(path))
 
     def add_contract(self, path: str | Path) -> Contract:
-        """Register the contract in `NAME.avsc` and the files beside it, after Great Expectations has read its suite.
+        """Register the contract in `NAME.avsc` and the files beside it, or its next version. See `evolve`."""
+        return self.evolve(path).contract
+
+    def evolve(self, contract: str | Path | Contract, *, plan: bool = False) -> Plan:
+        """Register the next version of a contract, after Great Expectations has read its suite; what becomes of the
+        rows that are there. With `plan` only say so. See pipelines.evolve.
+
+        Args:
+            contract: the path of `NAME.avsc`, or a contract, such as `schemas.changes.changed` makes of the last one.
 
         Raises:
-            ContractError: it is malformed, or old rows could not be read by it.
+            ContractError: it is malformed, does not fit its table, or has a change that is refused.
             SuiteError: an expectation is unknown, or does not fit the contract's fields.
         """
         from ..quality.suite import check_with_gx
+        from . import evolve
         from .ingest import target_of
 
-        contract = load(Path(path))
-        target_of(self.catalog, contract)
-        check_with_gx(contract.expectations)
-        return self.catalog.add_contract(contract)
+        found = contract if isinstance(contract, Contract) else load(Path(contract))
+        target_of(self.catalog, found)
+        check_with_gx(found.expectations)
+        return evolve.plan(self.catalog, found) if plan else evolve.evolve(self.catalog, found)
+
+    def scan(
+        self, table: str, *, contract: str | None = None, pin: str | None = None, newest: bool = False
+    ) -> pl.LazyFrame:
+        """All rows of `events`, `timelines`, `content` or `samples/RECIPE`, lazily, by the names, types and defaults
+        of the contracts, or of one contract; of a pin, as its own contracts say, or with `newest` as the newest ones.
+        """
+        from .reading import rows_of
+
+        pinned = None if pin is None else self.catalog.pin(pin).opened_at(wall_clock_us())
+        return rows_of(self.catalog, table, contract=contract, pin=pinned, newest=newest)
 
     def ingest(
         self,

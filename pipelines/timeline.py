@@ -18,6 +18,7 @@ from ..storage.user_rows import known_before, user_rows
 from .directory import places
 from .knowing import TIME
 from .ordinals import give_ordinals
+from .reading import view
 
 
 def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, last: int | None = None) -> pa.Table:
@@ -47,7 +48,8 @@ def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, la
     tail = give_ordinals(tail, ends, "").with_columns(pl.lit(None, dtype=pl.String).alias(shapes.ERA))
     parts = [sealed.with_columns(pl.lit(True).alias("sealed")), tail.with_columns(pl.lit(False).alias("sealed"))]
     rows = pl.concat([part for part in parts if part.width > 2], how="diagonal")
-    return (rows if last is None else rows.tail(last)).to_arrow()
+    rows = rows if last is None else rows.tail(last)
+    return view(catalog, "timelines").of(rows.lazy()).collect().to_arrow()
 
 
 def _tail(catalog: Catalog, user_id: int, bucket: int, before_us: int | None) -> pl.DataFrame:

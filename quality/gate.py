@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..schemas.errors import GateError
-from ..schemas.shapes import VERDICTS
+from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
 from .expectation import BatchCheck, RowCheck, Severity
 from .reasons import REJECTED, Failure, collect, missing
@@ -58,6 +58,14 @@ class Admitted:
                 got=f"{kept.dtype} of shape {kept.shape}",
             )
         rows = self.rows if kept.all() else self.rows.filter(pa.array(kept))
+        return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
+
+    def stored_as(self, schema: pa.Schema) -> Admitted:
+        """The same rows as a table keeps them: the columns of `schema` in the order of the rows', under its names and
+        types, then `contract`, what they were admitted by.
+        """
+        told = pa.array([f"{self.contract}/{self.contract_version}"]).take(pa.array(np.zeros(self.rows.num_rows, "i4")))
+        rows = _exactly(self.rows.rename_columns(schema.names), schema, self.contract).append_column(CONTRACT, told)
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
 
 
@@ -279,7 +287,12 @@ def _check_suite(suite: CompiledSuite, schema: pa.Schema, name: str) -> None:
 
 
 def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
-    """The same values in the schema's order, layout and nullability."""
+    """The same values in the schema's order, layout and nullability.
+
+    Within records and lists everything may be null: a record that is null has nothing within. That nothing is missing
+    in one that is there, `missing` has seen to.
+    """
+    schema = pa.schema([field.with_type(_nullable_within(field.type)) for field in schema])
     columns = []
     for field in schema:
         column = rows.column(field.name)
@@ -293,6 +306,16 @@ def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
                 got=f"{column.type}: {error}",
             ) from None
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _nullable_within(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(type_):
+        return pa.struct([pa.field(f.name, _nullable_within(f.type)) for f in type_])
+    if pa.types.is_list(type_):
+        return pa.list_(_nullable_within(type_.value_type))
+    if pa.types.is_map(type_):
+        return pa.map_(type_.key_type, _nullable_within(type_.item_type))
+    return type_
 
 
 def verdict_rows(

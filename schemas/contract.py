@@ -40,12 +40,15 @@ REQUIRED: dict[Kind, dict[str, pa.DataType]] = {
     },
     "content": {"item_id": pa.int64(), "available_at": TIME},
 }
-RESERVED: frozenset[str] = frozenset({"known_at", "known_day", "bucket", "ordinal", "era"})
+RESERVED: frozenset[str] = frozenset({"known_at", "known_day", "bucket", "ordinal", "era", "contract"})
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a contract. `id` is given once and never reused; a rename keeps it."""
+    """One field of a contract. `id` is given once and never reused; a rename keeps it.
+
+    `column` is where the table keeps its values: given once, by name, and kept by a rename (docs/adr/0010).
+    """
 
     id: int
     name: str
@@ -55,6 +58,7 @@ class Field:
     default: Any
     aliases: tuple[str, ...]
     doc: str
+    column: str
 
     @property
     def required(self) -> bool:
@@ -119,6 +123,11 @@ class Contract:
         )
 
     @property
+    def tag(self) -> str:
+        """What rows written with this version say in their column `contract`: `events/2`."""
+        return f"{self.name}/{self.version}"
+
+    @property
     def avro_schema(self) -> dict[str, Any]:
         """The Avro record schema as parsed JSON."""
         schema: dict[str, Any] = json.loads(self.record)
@@ -132,8 +141,8 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """A short digest of all that the contract says, its version left out."""
-        content = json.dumps(replace(self, version=0).to_json(), sort_keys=True)
+        """A short digest of all that the contract says; its version, and where values are kept, left out."""
+        content = json.dumps(self.to_json() | {"version": 0, "columns": {}}, sort_keys=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -160,6 +169,7 @@ class Contract:
             "avro": self.avro_schema,
             "suite": self.expectations,
             "policy": policy,
+            "columns": {str(field.id): field.column for field in self.fields if field.column != field.name},
         }
 
     @classmethod
@@ -170,7 +180,12 @@ class Contract:
             suite=document["suite"],
             policy=document["policy"],
             version=document["version"],
-        )
+        ).stored_in({int(id_): column for id_, column in document.get("columns", {}).items()})
+
+    def stored_in(self, columns: AbcMapping[int, str]) -> Contract:
+        """The same contract, with the columns in which a table keeps the fields of these ids."""
+        fields = tuple(replace(field, column=columns.get(field.id, field.name)) for field in self.fields)
+        return replace(self, fields=fields)
 
 
 def parse(
@@ -323,6 +338,7 @@ def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
                 default=raw.get("default"),
                 aliases=tuple(raw.get("aliases", ())),
                 doc=str(raw.get("doc", "")),
+                column=raw["name"],
             )
         )
     for key, values in (("id", [str(f.id) for f in fields]), ("name", [f.name for f in fields])):

@@ -12,6 +12,7 @@ REPLAYED = "quarantine"  # what verdicts of a replay give as their source
 DAY = "known_day"  # partition of events: the UTC day of known_at
 ERA = "era"  # partition of timelines and directory: see era_name
 BUCKET = "bucket"
+CONTRACT = "contract"  # of events, timelines and content: the contract and version a row was written with, `events/2`
 
 REASON = pa.struct(
     [

@@ -15,18 +15,24 @@ LAKE/cache/…                        what can be made again from the tables: de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+import pyarrow as pa
 
 from ..schemas import contract as contracts
 from ..schemas import recipe as recipes
+from ..schemas.changes import apply
 from ..schemas.contract import Contract
+from ..schemas.differences import changes_between, refuse_reuse
 from ..schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError, RecipeError, ReclakeError
+from ..schemas.placing import placed
 from ..schemas.recipe import Recipe
-from ..schemas.resolution import compatibility
+from ..schemas.rulings import judge, refuse
 from . import documents, followed, log
 from .blobs import Blobs
 from .followed import Followed
@@ -156,35 +162,64 @@ class Catalog:
         Raises:
             ContractError: the lake does not have it.
         """
-        document = self._document("contracts", name, version, ContractError, "reclake contract add LAKE NAME.avsc")
-        return Contract.from_json(document)
+        path = self._path("contracts", name, version, ContractError, "reclake contract add LAKE NAME.avsc")
+        stat = path.stat()
+        return _contract(path, stat.st_ino, stat.st_mtime_ns)
+
+    def contract_versions(self, name: str) -> list[Contract]:
+        """All versions of a contract, oldest first; none where the lake does not have it."""
+        return [self.contract(name, version) for version in self._versions("contracts", name)]
 
     def contracts(self) -> list[Contract]:
         """The newest version of every contract."""
         return [self.contract(name) for name in self._names("contracts")]
 
+    def next_contract(self, contract: Contract) -> Contract:
+        """What a contract would be registered as: the version it gets, and where the table keeps its fields. A
+        contract that says nothing new is its last version.
+
+        Raises:
+            ContractError: an id or a name is used again, or another contract of the table has another type.
+        """
+        versions = self.contract_versions(contract.name)
+        if versions:
+            last = versions[-1]
+            if contract.kind != last.kind:
+                raise ContractError(
+                    "a contract of another kind",
+                    where=f"contract {contract.name}",
+                    expected=f"{last.kind}, as version {last.version}",
+                    got=contract.kind,
+                    hint="give the new contract another name",
+                )
+            refuse_reuse(versions, contract)
+            # What is registered is the last version with the changes: names that the field had stay as aliases.
+            record = reduce(apply, changes_between(last, contract), last.avro_schema)
+            policy = contract.to_json()["policy"]
+            contract = contracts.parse(contract.name, record, suite=contract.expectations, policy=policy)
+            if contract.fingerprint == last.fingerprint:
+                return last
+        others = [c for c in self.contracts() if c.table == contract.table and c.name != contract.name]
+        table = self.table(contract.table)
+        columns = table.schema() if table.exists else pa.schema([])
+        return placed(replace(contract, version=len(versions) + 1), versions, others, columns)
+
     def add_contract(self, contract: Contract) -> Contract:
-        """Register a contract; the same again changes nothing, a compatible change is its next version.
+        """Register a contract; the same again changes nothing, a change that is accepted is its next version.
+
+        What stored rows must fulfil is not looked at here: see pipelines.evolve.
 
         Raises:
             ContractError: rows written under the last version could not be read by this one.
         """
-        if contract.name not in self._names("contracts"):
-            return self._add("contracts", contract, 1)
-        last = self.contract(contract.name)
-        if last.fingerprint == contract.fingerprint:
-            return last
-        verdict = compatibility(last.avro_schema, contract.avro_schema)
-        if not verdict["compatible"]:
-            first = verdict["incompatibilities"][0]
-            raise ContractError(
-                "the contract changed in a way that old rows cannot be read by",
-                where=f"contract {contract.name}, {first['path']}",
-                expected=f"a schema that reads version {last.version}",
-                got=first["message"],
-                hint=f"{len(verdict['incompatibilities'])} such change(s); give new fields a default",
-            )
-        return self._add("contracts", contract, last.version + 1)
+        following = self.next_contract(contract)
+        if following.version in self._versions("contracts", contract.name):
+            return following
+        if following.version > 1:
+            last = self.contract(contract.name)
+            changes = changes_between(last, following)
+            refuse(judge(changes, last.avro_schema, following.avro_schema, last.kind), last)
+        return self._add("contracts", following, following.version)
 
     def recipe(self, name: str, version: int | None = None) -> Recipe:
         """A recipe; the newest version unless told.
@@ -193,7 +228,7 @@ class Catalog:
             RecipeError: the lake does not have it.
         """
         hint = "give the path of a recipe file, e.g. reclake samples LAKE ./my.json --day DAY"
-        return recipes.parse(self._document("recipes", name, version, RecipeError, hint))
+        return recipes.parse(documents.read(self._path("recipes", name, version, RecipeError, hint)))
 
     def recipes(self) -> list[Recipe]:
         """The newest version of every recipe."""
@@ -294,9 +329,7 @@ class Catalog:
     def _versions(self, kind: str, name: str) -> list[int]:
         return sorted(int(path.stem) for path in (self.root / kind / name).glob("[0-9]*.json"))
 
-    def _document(
-        self, kind: str, name: str, version: int | None, error: Callable[..., ReclakeError], hint: str
-    ) -> Mapping[str, Any]:
+    def _path(self, kind: str, name: str, version: int | None, error: Callable[..., ReclakeError], hint: str) -> Path:
         versions = self._versions(kind, name)
         if not versions:
             names = self._names(kind)
@@ -311,8 +344,7 @@ class Catalog:
         wanted = versions[-1] if version is None else version
         if wanted not in versions:
             raise error(f"unknown version of {kind.removesuffix('s')} {name}", expected=versions, got=version)
-        document: Mapping[str, Any] = documents.read(self.root / kind / name / f"{wanted:04d}.json")
-        return document
+        return self.root / kind / name / f"{wanted:04d}.json"
 
     def _add(self, kind: str, noun: T, version: int) -> T:
         numbered = replace(noun, version=version)
@@ -322,6 +354,12 @@ class Catalog:
                 f"somebody else registered {noun.name} at the same time", where=path, hint="run the command again"
             )
         return numbered
+
+
+@lru_cache(maxsize=1024)
+def _contract(path: Path, inode: int, mtime_ns: int) -> Contract:
+    """A version of a contract; what is registered never changes, and a file is told from another at its path."""
+    return Contract.from_json(documents.read(path))
 
 
 def _local(root: str | Path) -> Path:

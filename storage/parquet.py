@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..schemas.shapes import CONTRACT
 from .faults import translated
 
 ROW_GROUP_ROWS = 16_384  # a user's window is found by row-group statistics: small groups, little to read
@@ -80,7 +81,7 @@ def encodings(rows: pa.Table) -> dict[str, Any]:
 
 
 def statistics(rows: pa.Table) -> str:
-    """Delta's per-file statistics (JSON) of integer, date and timestamp columns.
+    """Delta's per-file statistics (JSON) of integer, date and timestamp columns, and of the contracts of rows.
 
     The log holds milliseconds, the data microseconds: minima are rounded down and maxima up, so that no reader skips
     a file that holds what it looks for.
@@ -89,7 +90,7 @@ def statistics(rows: pa.Table) -> str:
     maxima: dict[str, Any] = {}
     nulls: dict[str, int] = {}
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        if not any(is_type(column.type) for is_type in _COUNTED):
+        if not any(is_type(column.type) for is_type in _COUNTED) and name != CONTRACT:
             continue
         nulls[name] = column.null_count
         if column.null_count == len(column):

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ..quality.gate import Admitted
 from ..schemas.errors import CommitConflictError, StorageError
+from ..schemas.placing import same_type
 from . import log, parquet
 from .faults import translated
 
@@ -268,7 +269,7 @@ class Table:
             index = have.get_field_index(column.name)
             if index < 0:
                 added.append(column.with_nullable(True))
-            elif not _same_type(have.field(index).type, column.type):
+            elif not same_type(have.field(index).type, column.type):
                 raise StorageError(
                     "a column has another type in the table",
                     where=f"{self.name}.{column.name}",
@@ -406,14 +407,3 @@ class Table:
             log.Removed(path, size, dict(zip(names, values, strict=True)))
             for path, size, *values in live.select("path", "size_bytes", *texts).iter_rows()
         ]
-
-
-def _same_type(a: pa.DataType, b: pa.DataType) -> bool:
-    """Equal but for the names of list elements, which engines spell differently."""
-    if pa.types.is_list(a) and pa.types.is_list(b):
-        return _same_type(a.value_type, b.value_type)
-    if pa.types.is_struct(a) and pa.types.is_struct(b):
-        return a.num_fields == b.num_fields and all(
-            x.name == y.name and _same_type(x.type, y.type) for x, y in zip(a, b, strict=True)
-        )
-    return bool(a.equals(b))

@@ -27,6 +27,7 @@ from ...schemas import plan as plans
 from ...schemas import shapes
 from ...schemas.contract import Contract
 from ...schemas.errors import CommitConflictError, GateError
+from ...schemas.placing import stored_schema
 from ...schemas.plan import Plan
 from ...storage.catalog import Catalog
 from ..operators.registry import OPERATORS, signatures
@@ -258,8 +259,9 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
     _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
     _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
     content = job.catalog.table("content")
+    admitted = admission.admitted.stored_as(stored_schema(job.contract, job.schema))
     try:
-        content.append(admission.admitted, transactions={cursor: 1}, metadata={"reclake.verdict_id": cursor})
+        content.append(admitted, transactions={cursor: 1}, metadata={"reclake.verdict_id": cursor})
     except CommitConflictError:
         if content.transaction(cursor) is None:
             raise

@@ -18,12 +18,14 @@ from ...storage.locks import deriving
 from ...storage.outputs import Output, register
 from ...storage.shard_manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from ...storage.shard_writer import ShardWriter
+from ..reading import rows_of
 from ..run import Run
 from .content import ContentIndex, write_content
 from .rows import encode_strings, pack_bucket
 
 if TYPE_CHECKING:
     from ...storage.catalog import Catalog
+    from ...storage.pins import Pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def pack(
     if length < 0:
         raise ShardError("not a history length", expected="0 or more events", got=length)
     tables = ["timelines", f"samples/{recipe_name}", *(["content"] if recipe.content else [])]
-    source = _Source(catalog, recipe, {name: pinned.version_of(name) for name in tables}, length)
+    source = _Source(catalog, recipe, pinned, {name: pinned.version_of(name) for name in tables}, length)
     _check_days(source, pin)
     identity = {
         "recipe": {"name": recipe.name, "version": recipe.version, "fingerprint": recipe.fingerprint},
@@ -97,11 +99,14 @@ class _Source:
 
     catalog: Catalog
     recipe: Recipe
+    pin: Pin
     versions: dict[str, int]
     length: int
 
     def scan(self, name: str) -> pl.LazyFrame:
-        return self.catalog.table(name).scan(version=self.versions[name])
+        """A table as the pin's contracts say, fields by the names that the recipe has for them included."""
+        names = {"timelines": self.recipe.history_fields, "content": self.recipe.content}.get(name, ())
+        return rows_of(self.catalog, name, pin=self.pin, names=names)
 
     @property
     def samples(self) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.avro import AvroType, split_nullable, to_arrow
+from ...schemas.errors import ContractError
 from .isolate import isolate
 from .read_times import parse_times, within_calendar
 
@@ -97,6 +98,39 @@ def describe(values: pl.Series) -> pl.Series:
     return shown.fill_null("null").alias("got")
 
 
+def default_of(default: Any, avro: AvroType, *, where: str) -> pl.Series:
+    """A default, as Avro writes it in JSON, as a column of one value.
+
+    Raises:
+        ContractError: the field cannot hold it.
+    """
+    try:
+        one = pl.from_arrow(pa.array([_default(default, avro)], to_arrow(avro, where=where)))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, KeyError) as error:
+        raise ContractError(
+            "a default that its field cannot hold", where=where, expected=type_name(avro), got=f"{default!r} ({error})"
+        ) from None
+    assert isinstance(one, pl.Series)
+    return one
+
+
+def _default(value: Any, avro: AvroType) -> Any:
+    """A default in Avro's JSON form as Arrow takes it: bytes are text of code points 0-255, maps are pairs."""
+    avro, _ = split_nullable(avro)
+    kind = avro["type"] if isinstance(avro, dict) else avro
+    match kind:
+        case "bytes" | "fixed":
+            return value.encode("latin-1")
+        case "array":
+            return [_default(item, avro["items"]) for item in value]
+        case "map":
+            return [(key, _default(item, avro["values"])) for key, item in value.items()]
+        case "record":
+            return {f["name"]: _default(value.get(f["name"], f.get("default")), f["type"]) for f in avro["fields"]}
+        case _:
+            return value
+
+
 def _constant(value: bool, length: int) -> pl.Series:
     return pl.repeat(value, length, dtype=pl.Boolean, eager=True)
 
@@ -123,7 +157,10 @@ def _integers(values: pl.Series, schema: dict[str, Any], target: pl.DataType) ->
 
 
 def _floats(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> tuple[pl.Series, pl.Series]:
-    if values.dtype.is_integer() or values.dtype.is_decimal():
+    if values.dtype.is_integer():
+        out = values.cast(target)
+        return out, out.cast(pl.Int128, strict=False) == values.cast(pl.Int128)
+    if values.dtype.is_decimal():
         return values.cast(target), _constant(True, len(values))
     if values.dtype.is_float():
         out = values.cast(target)
@@ -271,9 +308,22 @@ def _lists(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> tu
 
 
 def _maps(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> tuple[pl.Series, pl.Series]:
-    if values.dtype != target:  # a map has no lossless neighbour but itself
+    if values.dtype == pl.String:
+        values = from_json_text(values, pl.Map(pl.String(), _as_text(schema["values"])))
+    if not isinstance(values.dtype, pl.Map) or values.dtype.key != pl.String:
         return cannot(values, target)
-    return values, _constant(True, len(values))
+    entries = values.cast(pl.List(pl.Struct({"key": pl.String(), "value": values.dtype.value})))
+    flat = entries.explode(empty_as_null=False, keep_nulls=False)
+    inner = cast(flat.struct.field("value"), schema["values"])
+    pairs = pl.DataFrame([flat.struct.field("key"), inner.values.alias("value")]).to_struct("pairs")
+    wide = pl.List(pl.Struct({"key": pl.String(), "value": inner.values.dtype}))
+    out, fits = _regroup(entries, Cast(pairs, inner.bad | _missing(inner.values, schema["values"])), "null", wide)
+    return out.cast(target), fits
+
+
+def _missing(values: pl.Series, avro: AvroType) -> pl.Series:
+    """Where nothing is that must be something."""
+    return _constant(False, len(values)) if split_nullable(avro)[1] else values.is_null()
 
 
 def _regroup(lists: pl.Series, inner: Cast, items: AvroType, target: pl.DataType) -> tuple[pl.Series, pl.Series]:
@@ -290,22 +340,28 @@ def _regroup(lists: pl.Series, inner: Cast, items: AvroType, target: pl.DataType
 
 
 def _records(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> tuple[pl.Series, pl.Series]:
-    if values.dtype == pl.String:
-        values = from_json_text(values, pl.Struct({f["name"]: _as_text(f["type"]) for f in schema["fields"]}))
+    by_row = values.dtype == pl.String  # each record names its own fields
+    if by_row:
+        values = from_json_text(values, _as_text(schema))
     if not isinstance(values.dtype, pl.Struct):
         return cannot(values, target)
     have = {field.name for field in values.dtype.fields}
     fits, parts = _constant(True, len(values)), []
     for field in schema["fields"]:
-        name, nullable = field["name"], split_nullable(field["type"])[1]
-        if name in have:
-            part = cast(values.struct.field(name), field["type"])
-            fits = fits & ~part.bad & (part.values.is_not_null() if not nullable else True)
-            parts.append(part.values.alias(name))
-        elif nullable:
-            parts.append(pl.Series(name, [None] * len(values), polars_type(field["type"])))
+        names = [name for name in (field["name"], *field.get("aliases", ())) if name in have]
+        if names:
+            found = [values.struct.field(name) for name in (names if by_row else names[:1])]
+            part = cast(pl.select(pl.coalesce(found)).to_series(), field["type"])
+            made, bad = part.values, part.bad
+        elif "default" in field or split_nullable(field["type"])[1]:
+            made, bad = cast(pl.Series([None] * len(values), dtype=pl.Null), field["type"]).values, ~fits & False
         else:
             return cannot(values, target)
+        if field.get("default") is not None and not (names and split_nullable(field["type"])[1]):
+            default = default_of(field["default"], field["type"], where=field["name"]).cast(made.dtype)
+            made = pl.select(pl.when(pl.lit(made).is_null() & ~pl.lit(bad)).then(default).otherwise(made)).to_series()
+        fits = fits & ~bad & ~_missing(made, field["type"])
+        parts.append(made.alias(field["name"]))
     out = pl.DataFrame(parts).to_struct("out")
     return pl.select(pl.when(values.is_not_null()).then(out)).to_series(), fits
 
@@ -316,7 +372,10 @@ def _as_text(avro: AvroType) -> pl.DataType:
     if isinstance(avro, dict) and avro.get("type") == "array":
         return pl.List(_as_text(avro["items"]))
     if isinstance(avro, dict) and avro.get("type") == "record":
-        return pl.Struct({field["name"]: _as_text(field["type"]) for field in avro["fields"]})
+        names = [(name, f["type"]) for f in avro["fields"] for name in (f["name"], *f.get("aliases", ()))]
+        return pl.Struct({name: _as_text(type_) for name, type_ in names})
+    if isinstance(avro, dict) and avro.get("type") == "map":
+        return pl.Map(pl.String(), _as_text(avro["values"]))
     return pl.String()
 
 

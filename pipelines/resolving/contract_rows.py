@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from ...schemas import shapes
-from ...schemas.avro import AvroType, split_nullable, to_arrow
 from ...schemas.contract import Contract, Field
-from ...schemas.errors import ContractError, SourceError
+from ...schemas.errors import SourceError
 from . import mapping
-from .casts import cast, describe, polars_type, type_name
+from .casts import cast, default_of, describe, polars_type, type_name
 from .suggest import did_you_mean
 
 ROW, EMIT = "_row", "_emit"
@@ -149,32 +146,5 @@ def _with_default(values: pl.Series, field: Field, contract: Contract) -> pl.Ser
     """Nulls replaced by the field's default, as Avro writes defaults in JSON."""
     if field.default is None:
         return values
-    arrow = to_arrow(field.avro, where=field.name)
-    try:
-        one = pl.from_arrow(pa.array([_default(field.default, field.avro)], arrow))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, KeyError) as error:
-        raise ContractError(
-            "a default that its field cannot hold",
-            where=f"contract {contract.name}, field {field.name}",
-            expected=type_name(field.avro),
-            got=f"{field.default!r} ({error})",
-        ) from None
-    assert isinstance(one, pl.Series)
+    one = default_of(field.default, field.avro, where=f"contract {contract.name}, field {field.name}")
     return pl.select(pl.when(values.is_not_null()).then(values).otherwise(one.cast(values.dtype))).to_series()
-
-
-def _default(value: Any, avro: AvroType) -> Any:
-    """A default in Avro's JSON form as Arrow takes it: bytes are text of code points 0-255, maps are pairs."""
-    avro, _ = split_nullable(avro)
-    kind = avro["type"] if isinstance(avro, dict) else avro
-    match kind:
-        case "bytes" | "fixed":
-            return value.encode("latin-1")
-        case "array":
-            return [_default(item, avro["items"]) for item in value]
-        case "map":
-            return [(key, _default(item, avro["values"])) for key, item in value.items()]
-        case "record":
-            return {f["name"]: _default(value.get(f["name"], f.get("default")), f["type"]) for f in avro["fields"]}
-        case _:
-            return value

@@ -34,12 +34,14 @@ _SCALARS: dict[type[pl.DataType], AvroType] = {
 class Plan:
     """`schema`: the columns and the types they are read as, text wherever a strict cast follows; `types`: those casts
     that belong to decoding, by column; `numbers`: text columns tried as numbers first, which is faster. Polars takes
-    only JSON numbers of the type then, so that what it takes is what the cast would give.
+    only JSON numbers of the type then, so that what it takes is what the cast would give. `former`: other names that a
+    field goes by; every row names its own fields, so that rows of old and new writers may stand in one file.
     """
 
     schema: dict[str, pl.DataType]
     types: dict[str, AvroType]
     numbers: dict[str, pl.DataType]
+    former: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,15 @@ def plan(lines: Sequence[bytes], contract: Contract, *, all_fields: bool = False
     types = declared_types(contract)
     schema: dict[str, pl.DataType] = dict.fromkeys(natural, pl.String())
     if contract.mapping is None:
-        wanted = [f.name for f in contract.fields if all_fields or not head or f.nullable or f.has_default]
         by_name = {name: field.avro for field in contract.fields for name in (*field.aliases, field.name)}
-        return Plan(schema | dict.fromkeys(wanted, pl.String()), {}, _numbers(natural, by_name))
+        wanted = [
+            field
+            for field in contract.fields
+            if all_fields or not (head and field.required) or natural.keys() & {field.name, *field.aliases}
+        ]
+        names = [name for field in wanted for name in (field.name, *field.aliases)]
+        former = {field.name: field.aliases for field in wanted if field.aliases}
+        return Plan(schema | dict.fromkeys(names, pl.String()), {}, _numbers(natural, by_name), former)
     for name, dtype in natural.items():
         if name in types:
             continue
@@ -73,7 +81,7 @@ def plan(lines: Sequence[bytes], contract: Contract, *, all_fields: bool = False
             schema[name] = dtype
         elif type(dtype) in _SCALARS:
             types[name] = _SCALARS[type(dtype)]
-    return Plan(schema | dict.fromkeys(types, pl.String()), types, _numbers(natural, types))
+    return Plan(schema | dict.fromkeys(types, pl.String()), types, _numbers(natural, types), {})
 
 
 def _numbers(natural: dict[str, pl.DataType], wanted: dict[str, AvroType]) -> dict[str, pl.DataType]:
@@ -119,6 +127,7 @@ def decode(lines: Sequence[bytes], how: Plan) -> Lines:
         frame = _read_or_none(lines, how.schema)
     if frame is None:
         frame, kept, bad = _isolated(lines, how)
+    frame = _by_present_names(frame, how)
     typed = apply_types(frame, how.types)
     if typed.bad:
         places = np.array([place for place, _ in typed.bad])
@@ -126,6 +135,16 @@ def decode(lines: Sequence[bytes], how: Plan) -> Lines:
         good = np.setdiff1d(np.arange(frame.height), places)
         return Lines(typed.frame[good], kept[good], bad)
     return Lines(typed.frame, kept, bad)
+
+
+def _by_present_names(frame: pl.DataFrame, how: Plan) -> pl.DataFrame:
+    """Each field in one column, of the name it has now: of a row, what it gives by that name, else by a former one."""
+    for name, former in how.former.items():
+        columns = [name, *former]
+        if len({frame.schema[column] for column in columns}) > 1:
+            frame = frame.with_columns(pl.col(columns).cast(pl.String))
+        frame = frame.with_columns(pl.coalesce(columns).alias(name)).drop(former)
+    return frame
 
 
 def _read(lines: Sequence[bytes], schema: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -229,7 +229,7 @@ def ingest_batch(
 def stamp_and_admit(
     target: Target, rows: pl.DataFrame, *, arrival_us: int, verdict_id: str, refused_before: int = 0
 ) -> tuple[pl.DataFrame, gate.Admission]:
-    """Resolved rows, stamped against what is sealed now, and what the gate says of them; admitted as they are kept."""
+    """Resolved rows, stamped against what is sealed now, and what the gate says of them."""
     stamped = stamp(
         rows.drop("_row", "_emit"),
         target.contract,
@@ -237,6 +237,11 @@ def stamp_and_admit(
         sealed_us=target.table.transaction(SEAL),
         buckets=target.catalog.buckets,
     )
+    return stamped, admit_stamped(target, stamped, verdict_id=verdict_id, refused_before=refused_before)
+
+
+def admit_stamped(target: Target, stamped: pl.DataFrame, *, verdict_id: str, refused_before: int = 0) -> gate.Admission:
+    """What the gate says of stamped rows; those it admits in the columns in which the table keeps them."""
     admission = gate.admit(
         stamped.select(target.schema.names).to_arrow(),
         target.suite,
@@ -247,7 +252,7 @@ def stamp_and_admit(
         quarantine_limit=target.contract.quarantine_limit,
         refused_before=refused_before,
     )
-    return stamped, replace(admission, admitted=admission.admitted.stored_as(target.stored))
+    return replace(admission, admitted=admission.admitted.stored_as(target.stored))
 
 
 def stamp(

@@ -26,6 +26,7 @@ from ..storage.table import Table
 from . import resolving
 from .duplicates import held
 from .ingest import (
+    admit_stamped,
     happened,
     main_day,
     quarantine_rows,
@@ -93,7 +94,7 @@ class EventWriter:
     def __init__(self, catalog: Catalog, contract: str, *, run: Run | None = None) -> None:
         self._run = run or Run()
         self._target = target_of(catalog, catalog.contract(contract))
-        self._target.table.create(self._target.schema)
+        self._target.table.create(self._target.stored)
         self._sealed_us = self._target.table.transaction(SEAL)
         table, quarantine, verdicts = (
             catalog.table(name) for name in (self._target.table.name, "quarantine", "verdicts")
@@ -171,15 +172,7 @@ class EventWriter:
             sealed_us=sealed_us,
             buckets=target.catalog.buckets,
         )
-        admission = gate.admit(
-            stamped.select(target.schema.names).to_arrow(),
-            target.suite,
-            target.schema,
-            contract=target.contract.name,
-            contract_version=target.contract.version,
-            verdict_id=f"{cursor}-{number}",
-            quarantine_limit=target.contract.quarantine_limit,
-        )
+        admission = admit_stamped(target, stamped, verdict_id=f"{cursor}-{number}")
         day = happened(target.contract)
         facts: _Facts = {
             "run_id": self._run.id,

@@ -63,15 +63,15 @@ class Index:
 
         Costs in proportion to the keys and to what was committed since the last look.
         """
-        found = [_matches(np.load(path, mmap_mode="r"), keys) for path in self._follow()]
+        found = [_matches(run, keys) for run in self._follow()]
         empty = np.empty(0, dtype=np.int64)
         return (
             np.concatenate([empty, *[places for places, _ in found]]),
             np.concatenate([empty, *[values for _, values in found]]),
         )
 
-    def _follow(self) -> list[Path]:
-        """Bring the runs up to the table's newest version; their paths."""
+    def _follow(self) -> list[Int64s]:
+        """Bring the runs up to the table's newest version; they, mapped into memory."""
         while True:
             now = log.snapshot(self.table.root)
             folder = self.folder / now.table_id
@@ -80,7 +80,7 @@ class Index:
                 done = chain[-1].last if chain else -1
                 if done < now.version:
                     chain = self._extend(folder, chain, now)
-                return [path for span in chain for path in span.paths]
+                return [np.load(path, mmap_mode="r") for span in chain for path in span.paths]
             except FileNotFoundError:
                 # Somebody else merged the runs that this look had found, or compacted and vacuumed files of the table.
                 continue

@@ -237,3 +237,41 @@ def test_a_wrong_argument_is_one_object_for_machines_too(
     said = json.loads(capsys.readouterr().out)["error"]
     assert said["type"] == "UsageError"
     assert said["what to do"].endswith("--help")
+
+
+def test_a_recipe_whose_fields_nobody_has_is_not_registered(lake: Path, tmp_path: Path) -> None:
+    row = jsonl(tmp_path / "a.jsonl", GOOD | {"available_at": GOOD["event_time"]})
+    assert run("ingest", lake, "events", row).returncode == 0
+    assert run("seal", lake, "--through", "2024-03-02").returncode == 0
+    (tmp_path / "mine.json").write_text(json.dumps({"exposure": "click", "features": ["nosuch"]}))
+    refused(run("samples", lake, tmp_path / "mine.json", "--day", "2024-03-01"), "nosuch")
+    refused(run("samples", lake, "mine", "--day", "2024-03-01"), "unknown recipe")
+
+
+def test_the_quarantine_of_an_unknown_contract(lake: Path) -> None:
+    refused(run("quarantine", "list", lake, "--contract", "evnts"), "unknown contract", "did you mean events")
+
+
+def test_a_contract_whose_field_has_another_type_in_its_table(lake: Path, tmp_path: Path) -> None:
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    record = json.loads(shipped.read_text())
+    record["fields"].append({"name": "price", "type": "long", "default": 0, "field-id": 90})
+    (tmp_path / "one.avsc").write_text(json.dumps(record))
+    assert run("contract", "add", lake, tmp_path / "one.avsc").returncode == 0
+    record["fields"][-1]["type"] = "string"
+    record["fields"][-1]["default"] = ""
+    (tmp_path / "two.avsc").write_text(json.dumps(record))
+    refused(run("contract", "add", lake, tmp_path / "two.avsc"), "price", "contract one", "string")
+    refused(run("contract", "show", lake, "two"), "unknown contract")
+
+
+def test_a_plan_of_a_change_that_is_refused(lake: Path, tmp_path: Path) -> None:
+    shipped = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+    record = json.loads(shipped.read_text())
+    record["fields"].append({"name": "tip", "type": "long", "field-id": 90})
+    (tmp_path / "events.avsc").write_text(json.dumps(record))
+    planned = run("contract", "evolve", lake, tmp_path / "events.avsc", "--plan", "--json")
+    assert planned.returncode == 1
+    said = json.loads(planned.stdout)
+    assert (said["accepted"], said["changes"][0]["verdict"], said["version"]) == (False, "refuse", 1)
+    refused(run("contract", "evolve", lake, tmp_path / "events.avsc"), "tip", "no default", "--plan")

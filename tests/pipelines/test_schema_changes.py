@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,7 @@ from reclake.schemas.contract import Contract
 from reclake.schemas.errors import ContractError
 from reclake.schemas.recipe import parse as parse_recipe
 from reclake.storage.catalog import Catalog
+from reclake.storage.compaction import compact
 
 PAGE = Path(__file__).parents[2] / "docs" / "schema-changes.md"
 ROW = re.compile(r"^\| (?P<change>.+?) \| (?P<verdict>accept|refuse|quarantine) \|", re.MULTILINE)
@@ -356,7 +359,7 @@ def test_reading_survives_sealing_compaction_and_a_second_change(lake: Lake) -> 
         return {row["event_id"]: (row["page"], row["tip"], row["f"]) for row in rows.to_dicts()}
 
     assert seen(lake.scan("events").collect()) == expected
-    lake.catalog.table("events").compact()
+    compact(lake.catalog.table("events"))
     assert seen(lake.scan("events").collect()) == expected
     assert seen(pl.DataFrame(lake.timeline(1))) == expected
     lake.seal(through="1970-01-02")
@@ -411,3 +414,71 @@ def test_samples_by_an_old_and_a_new_name_of_a_feature_are_one_set(lake: Lake) -
     assert lake.scan("samples/r").collect()["page"].to_list() == [3]
     lake.pin("p")
     assert lake.pack("r", pin="p", out=lake.catalog.root.parent / "shards").samples == 1
+
+
+WRITER = """
+import sys, polars as pl
+from reclake.pipelines.writer import EventWriter
+from reclake.storage.catalog import Catalog
+root, producer, field = sys.argv[1:]
+with EventWriter(Catalog.open(root), "mine") as writer:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(1, 26):
+        ids = [f"{producer}-{number}-{row}" for row in range(4)]
+        row = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10, "available_at": 10, field: number}
+        done = writer.append(pl.DataFrame({"event_id": ids}).with_columns(**{k: pl.lit(v) for k, v in row.items()}),
+                             producer=producer, number=number)
+        assert (done.admitted, done.quarantined) == (4, 0), done
+"""
+
+
+def writer(lake: Lake, producer: str, field: str) -> subprocess.Popen[str]:
+    """A process that has its writer open, and waits to be told to append."""
+    command = [sys.executable, "-c", WRITER, str(lake.catalog.root), producer, field]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    return process
+
+
+def test_writers_with_the_old_and_the_new_schema_append_at_the_same_time_and_both_read_right(lake: Lake) -> None:
+    put(lake, "there", {})
+    old = writer(lake, "old", "tab")
+    changes: list[Change] = [RenameField("tab", "page"), WidenField("page", "long"), field_of("tip", "int", default=5)]
+    evolve(lake.catalog, changed(lake.catalog.contract("mine"), changes))
+    late, new = writer(lake, "late", "tab"), writer(lake, "new", "page")
+    for process in (old, late, new):
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in (old, late, new):
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    rows = lake.scan("events").filter(pl.col("event_id") != "there").collect()
+    number = rows["event_id"].str.split("-").list.get(1).cast(pl.Int64)
+    assert rows.height == rows["event_id"].n_unique() == 3 * 25 * 4
+    assert (rows["page"] == number).all()
+    assert (rows["tip"] == 5).all()
+    by = rows.group_by(pl.col("event_id").str.split("-").list.first(), "contract").len().sort("event_id").rows()
+    assert by == [("late", "mine/2", 100), ("new", "mine/2", 100), ("old", "mine/1", 100)]
+    plain_readers_open(lake)
+
+
+def test_json_lines_of_old_and_new_writers_may_stand_in_one_file(lake: Lake) -> None:
+    changes: list[Change] = [RenameField("tab", "page"), RenameField("device.os", "system")]
+    evolve(lake.catalog, changed(lake.catalog.contract("mine"), changes))
+    base = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10, "available_at": 10}
+    rows = [
+        {"event_id": "new", "page": 1, "device": {"system": "ios", "w": 1}},
+        {"event_id": "old", "tab": 2, "device": {"os": "ios", "w": 1}},
+        {"event_id": "none"},
+    ]
+    path = lake.catalog.root.parent / "mixed.jsonl"
+    path.write_text("\n".join(json.dumps(base | row) for row in rows))
+    assert lake.ingest("mine", path).admitted == 3
+    seen = lake.scan("events").sort("event_id").collect()
+    assert seen["page"].to_list() == [1, None, 2]
+    assert seen["device"].to_list() == [{"system": "ios", "w": 1}, None, {"system": "ios", "w": 1}]

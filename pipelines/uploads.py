@@ -34,10 +34,13 @@ def uploads_of(catalog: Catalog, users: Sequence[int]) -> Uploads:
     digests: set[str] = set()
     for contract in catalog.contracts():
         table = catalog.table(contract.table)
-        if contract.owner is not None and table.exists and contract.owner in table.schema().names:
-            theirs = table.scan().filter(pl.col(contract.owner).is_in(list(users)))
+        if contract.owner is None or not table.exists:
+            continue
+        owner = contract.field(contract.owner).column
+        if owner in table.schema().names:
+            theirs = table.scan().filter(pl.col(owner).is_in(list(users)))
             items |= set(theirs.select("item_id").unique().collect()["item_id"].to_list())
-            digests |= _digests(catalog, contract.owner, users)
+            digests |= _digests(catalog, owner, users)
     return Uploads(sorted(items), sorted(digests))
 
 

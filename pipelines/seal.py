@@ -254,6 +254,8 @@ def _behind(catalog: Catalog, through_us: int | None, ignore: bool) -> tuple[str
 def _mark_sealed(catalog: Catalog, through_us: int) -> None:
     """An empty rest of the span is sealed too: the timelines say through when."""
     timelines = catalog.table("timelines")
+    if (timelines.transaction(SEAL) or 0) >= through_us:
+        return
     try:
         timelines.mark(transactions={SEAL: through_us})
     except CommitConflictError:

@@ -84,7 +84,7 @@ def _sealed(catalog: Catalog, user_id: int, bucket: int, before_us: int | None, 
     live = log.snapshot(timelines.root).files
     if live.is_empty():
         return none
-    live = live.filter(pl.col(shapes.BUCKET) == bucket, log.may_hold(live, "user_id", user_id))
+    live = live.filter(pl.col(shapes.BUCKET) == bucket, log.may_hold("user_id", user_id))
     if before_us is not None:
         live = live.filter(pl.col(shapes.ERA) < start_prefix(before_us))
     starts = _starts(catalog, user_id)

@@ -73,12 +73,14 @@ class Table:
     def exists(self) -> bool:
         # A folder alone is what a full disk or a kill leaves of a table that was to be made.
         folder = self.root / "_delta_log"
+        if (folder / "_last_checkpoint").exists():
+            return True
         return folder.is_dir() and any(path.suffix in (".json", ".parquet") for path in folder.iterdir())
 
     @property
     def version(self) -> int:
         """The newest version; -1 where nothing was ever written."""
-        return int(log.handle(self.root).version()) if self.exists else -1
+        return log.version(self.root) if self.exists else -1
 
     def transaction(self, app_id: str) -> int | None:
         """The last version committed by an application, e.g. how far a source was read."""
@@ -183,6 +185,8 @@ class Table:
 
     def files(self, version: int | None = None) -> list[str]:
         """Absolute paths of the Parquet files of a version."""
+        if version is None:
+            return log.snapshot(self.root).files["path"].to_list()
         return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
 
     def partition_values(self, column: str, version: int | None = None) -> list[Any]:
@@ -195,8 +199,7 @@ class Table:
 
     def schema(self, version: int | None = None) -> pa.Schema:
         """The Arrow schema."""
-        table = log.handle(self.root) if version is None else self._open(version)
-        return pa.schema(table.schema().to_arrow())
+        return log.schema(self.root) if version is None else pa.schema(self._open(version).schema().to_arrow())
 
     def history(self) -> Iterator[dict[str, Any]]:
         """What each commit says of itself, newest first, custom metadata included."""
@@ -325,9 +328,9 @@ class Table:
 
     def _discard(self, files: Sequence[parquet.DataFile]) -> None:
         # A commit whose outcome was unclear may have succeeded, so the table is asked.
-        live = set(self.live()["path"])
+        live = set(self.files()) if files else set()
         for file in files:
-            if file.path not in live:
+            if f"{self.root}/{file.path}" not in live:
                 (self.root / file.path).unlink(missing_ok=True)
 
     def _race(
@@ -342,11 +345,10 @@ class Table:
         """Commit, again and again while others are faster, as long as what the commit relies on still holds."""
         log.make_durable(self.root, files)
         for attempt in range(_ATTEMPTS):
-            table = log.handle(self.root)
-            version = int(table.version())
-            self._check(table, commit)
-            out = [] if replaced is None else self._of_partition(table, replaced)
-            out += self._of_paths(table, removed) if removed else []
+            version = log.version(self.root)
+            self._check(version, commit)
+            out = [] if replaced is None else self._of_partition(replaced)
+            out += self._of_paths(removed) if removed else []
             actions = log.commit_actions(
                 files,
                 out,
@@ -369,41 +371,42 @@ class Table:
             hint="fewer writers, or larger batches",
         )
 
-    def _check(self, table: DeltaTable, commit: Commit) -> None:
-        log.check_writable(table)
-        if commit.after is not None and table.version() != commit.after:
+    def _check(self, now: int, commit: Commit) -> None:
+        log.check_writable(self.root)
+        if commit.after is not None and now != commit.after:
             raise CommitConflictError(
                 "the table moved on while this commit was prepared",
                 where=self.name,
                 expected=f"version {commit.after}",
-                got=f"version {table.version()}",
+                got=f"version {now}",
             )
         for app_id, version in commit.transactions.items():
-            now = log.transaction(self.root, app_id)
-            if now is not None and now >= version:
+            done = log.transaction(self.root, app_id)
+            if done is not None and done >= version:
                 raise CommitConflictError(
                     "this was committed already",
                     where=f"{self.name}, {app_id}",
                     expected=f"a version below {version}",
-                    got=now,
+                    got=done,
                 )
 
-    def _of_partition(self, table: DeltaTable, partition: Mapping[str, Any]) -> list[log.Removed]:
-        live = pl.DataFrame(table.get_add_actions(flatten=True))
-        wanted = [pl.col(f"partition.{key}").cast(pl.String) == str(value) for key, value in partition.items()]
-        return self._removed(live.filter(*wanted))
+    def _of_partition(self, partition: Mapping[str, Any]) -> list[log.Removed]:
+        live = log.snapshot(self.root).files
+        return self._removed(live.filter(*[pl.col(name).cast(pl.String) == str(v) for name, v in partition.items()]))
 
-    def _of_paths(self, table: DeltaTable, paths: Sequence[str]) -> list[log.Removed]:
-        live = pl.DataFrame(table.get_add_actions(flatten=True)).filter(pl.col("path").is_in(list(paths)))
+    def _of_paths(self, paths: Sequence[str]) -> list[log.Removed]:
+        wanted = [f"{self.root}/{path}" for path in paths]
+        live = log.snapshot(self.root).files.filter(pl.col("path").is_in(wanted))
         if live.height != len(paths):
-            gone = sorted(set(paths) - set(live["path"].to_list()))
+            gone = sorted(set(wanted) - set(live["path"].to_list()))
             raise CommitConflictError("a file was rewritten meanwhile", where=self.name, got=gone[0])
         return self._removed(live)
 
     def _removed(self, live: pl.DataFrame) -> list[log.Removed]:
         names = self.layout.partition_by
-        texts = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in names]
+        texts = [pl.col(name).cast(pl.String) for name in names]
+        relative = pl.col("path").str.strip_prefix(f"{self.root}/")
         return [
             log.Removed(path, size, dict(zip(names, values, strict=True)))
-            for path, size, *values in live.select("path", "size_bytes", *texts).iter_rows()
+            for path, size, *values in live.select(relative, "size_bytes", *texts).iter_rows()
         ]

@@ -6,7 +6,7 @@
 
 from .drafts import Draft, discard_staged, make_durable, settle
 from .entries import Changes, Entry, Removed, commit_actions
-from .handles import Snapshot, changes, check_writable, handle, may_hold, open_table, snapshot, transaction
+from .handles import Snapshot, changes, check_writable, may_hold, open_table, schema, snapshot, transaction, version
 from .redaction import redact
 from .tail import LogTail
 from .upkeep import CHECKPOINT_EVERY, LOG_HOURS, Needed, checkpoint, checkpoint_if_due, clean
@@ -28,12 +28,13 @@ __all__ = [
     "clean",
     "commit_actions",
     "discard_staged",
-    "handle",
     "make_durable",
     "may_hold",
     "open_table",
     "redact",
+    "schema",
     "settle",
     "snapshot",
     "transaction",
+    "version",
 ]

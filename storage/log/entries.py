@@ -22,6 +22,7 @@ class Entry:
 
     Attributes:
         added: files with new rows, relative to the table; not those that compaction wrote.
+        adds: the `add` actions, compaction's too.
         removed: files that went, with their rows or compacted.
         took_rows: whether rows were taken away or changed.
         transactions: application transactions.
@@ -30,6 +31,7 @@ class Entry:
 
     version: int
     added: tuple[str, ...]
+    adds: tuple[Mapping[str, Any], ...]
     removed: frozenset[str]
     took_rows: bool
     transactions: Mapping[str, int]
@@ -94,6 +96,7 @@ def is_ours(text: str) -> bool:
 def parse(version: int, text: str) -> Entry:
     """An entry by its text, whoever wrote it."""
     added: list[str] = []
+    adds: list[Mapping[str, Any]] = []
     removed = set[str]()
     transactions: dict[str, int] = {}
     took_rows = reshaped = False
@@ -102,6 +105,7 @@ def parse(version: int, text: str) -> Entry:
             continue
         action = json.loads(line)
         if "add" in action:
+            adds.append(action["add"])
             if action["add"].get("dataChange"):
                 added.append(unquote(action["add"]["path"]))
         elif "remove" in action:
@@ -111,7 +115,7 @@ def parse(version: int, text: str) -> Entry:
             transactions[action["txn"]["appId"]] = int(action["txn"]["version"])
         elif "metaData" in action or "protocol" in action:
             reshaped = True
-    return Entry(version, tuple(added), frozenset(removed), took_rows, transactions, reshaped)
+    return Entry(version, tuple(added), tuple(adds), frozenset(removed), took_rows, transactions, reshaped)
 
 
 def _add(file: DataFile, now_ms: int, data_change: bool) -> dict[str, Any]:

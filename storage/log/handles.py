@@ -1,26 +1,31 @@
 """Which files a version of a table has and what later commits added, without opening a single data file.
 
-Handles are kept, one a table and thread, and brought up to date from the commits that are new: a look at a table costs
-in proportion to what happened since the last look, not to its history.
+What was read is kept, one state a table and thread, and brought up to date from the commits that are new: a look at a
+table costs in proportion to what happened since the last look, not to its history.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import polars as pl
+import pyarrow as pa
 
 from ...schemas.errors import PinError, StorageError
 from . import entries
-from .entries import Changes, path_of
+from .entries import Changes, Entry, path_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+BOUNDED = ("bucket", "user_id")  # the columns by whose bounds readers leave files out
+_CHUNKS = 64
 _KEPT = threading.local()
 # What a writer must know of to append. The rest (row tracking, in-commit timestamps, column mapping, ...) asks more of
 # an entry than is written here; no table of reclake's has it.
@@ -31,8 +36,8 @@ _FEATURES = frozenset({"appendOnly", "invariants", "timestampNtz"})
 class Snapshot:
     """The files of one version of a table.
 
-    `files` has a row a live file: `path` (absolute), `num_records`, a column for each partition column, and `min.NAME`
-    and `max.NAME` of the columns that have statistics in any file.
+    `files` has a row a live file: `path` (absolute), `size_bytes`, `num_records`, a column for each partition column,
+    and `min.NAME` and `max.NAME` of the columns in BOUNDED, null where the log does not say.
     """
 
     table_id: str
@@ -41,16 +46,19 @@ class Snapshot:
 
     def of_partition(self, partition: Mapping[str, Any]) -> list[str]:
         """The paths of one partition's files."""
-        wanted = [pl.col(name) == value for name, value in partition.items()]
-        return self.files.filter(*wanted)["path"].to_list() if self.files.height else []
+        return self.files.filter(*[pl.col(name) == value for name, value in partition.items()])["path"].to_list()
 
 
 @dataclass(slots=True)
 class _Kept:
-    handle: DeltaTable
+    """The newest version of a table: what delta-rs read once, and what the entries since have changed."""
+
+    opened: DeltaTable  # at this version, or at an earlier one of the same shape
+    version: int
     stamp: tuple[int, int, int] | None
+    schema: pa.Schema | None = None
     snapshot: Snapshot | None = None
-    transactions: dict[str, int | None] = field(default_factory=dict)  # of the version the handle is at
+    transactions: dict[str, int | None] = field(default_factory=dict)  # those that were asked for, or came since
 
 
 def open_table(root: Path, version: int | None = None) -> DeltaTable:
@@ -84,13 +92,25 @@ def open_table(root: Path, version: int | None = None) -> DeltaTable:
         ) from error
 
 
-def handle(root: Path) -> DeltaTable:
-    """A handle on the newest version of the table at `root`, this thread's own until its next look at the table.
+def version(root: Path) -> int:
+    """The newest version of a table.
 
     Raises:
         StorageError: nothing was ever written to it.
     """
-    return _latest(root).handle
+    return _latest(root).version
+
+
+def schema(root: Path) -> pa.Schema:
+    """The Arrow schema of the newest version.
+
+    Raises:
+        StorageError: nothing was ever written to the table.
+    """
+    kept = _latest(root)
+    if kept.schema is None:
+        kept.schema = pa.schema(kept.opened.schema().to_arrow())
+    return kept.schema
 
 
 def snapshot(root: Path) -> Snapshot:
@@ -100,9 +120,10 @@ def snapshot(root: Path) -> Snapshot:
         StorageError: nothing was ever written to it.
     """
     kept = _latest(root)
-    version = int(kept.handle.version())
-    if kept.snapshot is None or kept.snapshot.version != version:
-        kept.snapshot = Snapshot(str(kept.handle.metadata().id), version, _files(kept.handle, root))
+    if kept.snapshot is None:
+        if kept.opened.version() != kept.version:
+            kept = _open(root)
+        kept.snapshot = Snapshot(str(kept.opened.metadata().id), kept.version, _files(kept.opened, root))
     return kept.snapshot
 
 
@@ -113,8 +134,8 @@ def transaction(root: Path, app_id: str) -> int | None:
         StorageError: nothing was ever written to the table.
     """
     kept = _latest(root)
-    if app_id not in kept.transactions:  # delta-rs looks through the whole log for it
-        kept.transactions[app_id] = kept.handle.transaction_version(app_id)
+    if app_id not in kept.transactions:  # no entry since names it
+        kept.transactions[app_id] = kept.opened.transaction_version(app_id)
     return kept.transactions[app_id]
 
 
@@ -132,12 +153,17 @@ def changes(root: Path, first: int, last: int) -> Changes | None:
     return Changes(tuple(added), removed)
 
 
-def check_writable(opened: DeltaTable) -> None:
+def check_writable(root: Path) -> None:
     """Refuse a table whose protocol asks for more than is written here.
 
     Raises:
         StorageError: it does.
     """
+    check_protocol(_latest(root).opened)
+
+
+def check_protocol(opened: DeltaTable) -> None:
+    """The same of a table that was opened."""
     protocol = opened.protocol()
     unknown = set(protocol.writer_features or ()) - _FEATURES
     if unknown or (protocol.min_writer_version > 2 and not protocol.writer_features):
@@ -149,28 +175,40 @@ def check_writable(opened: DeltaTable) -> None:
         )
 
 
-def may_hold(files: pl.DataFrame, column: str, value: int) -> pl.Expr:
-    """Whether a file's statistics leave it open that an integer column has a value."""
-    low, high = f"min.{column}", f"max.{column}"
-    if low not in files.columns or high not in files.columns:
-        return pl.lit(True)
-    return pl.lit(value, dtype=pl.Int64).is_between(low, high).fill_null(True)
+def may_hold(column: str, value: int) -> pl.Expr:
+    """Whether the log leaves it open that a file of a snapshot has a value in one of the columns in BOUNDED."""
+    return pl.lit(value, dtype=pl.Int64).is_between(f"min.{column}", f"max.{column}").fill_null(True)
 
 
 def _latest(root: Path) -> _Kept:
     tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
     kept = tables.get(str(root))
-    # A handle is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
-    if kept is not None and kept.stamp and _stamp(root, kept.handle.version()) == kept.stamp:
-        if not path_of(root, kept.handle.version() + 1).exists():
-            return kept
-        kept.handle.update_incremental()
-        kept.transactions = {}
-    else:
-        kept = _Kept(open_table(root), None)
-        tables[str(root)] = kept
-    kept.stamp = _stamp(root, kept.handle.version())
+    # What is kept is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
+    if kept is None or kept.stamp is None or _stamp(root, kept.version) != kept.stamp:
+        return _open(root)
+    while (entry := _next(root, kept.version)) is not None:
+        if entry.reshaped:
+            return _open(root)
+        kept.version = entry.version
+        kept.transactions.update(entry.transactions)
+        if kept.snapshot is not None:
+            kept.snapshot = _advanced(kept.snapshot, entry, root)
+        kept.stamp = _stamp(root, kept.version)
     return kept
+
+
+def _open(root: Path) -> _Kept:
+    opened = open_table(root)
+    kept = _Kept(opened, int(opened.version()), _stamp(root, int(opened.version())))
+    _KEPT.tables[str(root)] = kept
+    return kept
+
+
+def _next(root: Path, version: int) -> Entry | None:
+    try:
+        return entries.parse(version + 1, path_of(root, version + 1).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
@@ -182,12 +220,54 @@ def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
     return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
-def _files(handle: DeltaTable, root: Path) -> pl.DataFrame:
-    live = pl.DataFrame(handle.get_add_actions(flatten=True))
-    partitions = [name for name in live.columns if name.startswith("partition.")]
+def _files(opened: DeltaTable, root: Path) -> pl.DataFrame:
+    live = pl.DataFrame(opened.get_add_actions(flatten=True))
+    none = _no_files(opened)
+    if live.is_empty():
+        return none
+    bounds = [name for name in none.columns if name.startswith(("min.", "max."))]
+    partitions = opened.metadata().partition_columns
     return live.select(
         (str(root) + "/" + pl.col("path")).alias("path"),
+        "size_bytes",
         pl.col("num_records").cast(pl.Int64),
-        *[pl.col(name).alias(name.removeprefix("partition.")) for name in partitions],
-        pl.col("^(min|max)[.].*$"),
+        *[pl.col(f"partition.{name}").alias(name) for name in partitions],
+        *[pl.col(name) if name in live.columns else pl.lit(None, pl.Int64).alias(name) for name in bounds],
+    ).cast(none.schema)
+
+
+def _no_files(opened: DeltaTable) -> pl.DataFrame:
+    types = pl.DataFrame(pa.schema(opened.schema().to_arrow()).empty_table()).schema
+    partitions = {name: types[name] for name in opened.metadata().partition_columns}
+    bounds = {f"{end}.{name}": pl.Int64 for name in BOUNDED for end in ("min", "max")}
+    return pl.DataFrame(
+        schema={"path": pl.String, "size_bytes": pl.Int64, "num_records": pl.Int64, **partitions, **bounds}
     )
+
+
+def _advanced(snapshot: Snapshot, entry: Entry, root: Path) -> Snapshot:
+    """The snapshot after one more commit: costs in proportion to the commit, not to the table."""
+    files = snapshot.files
+    if entry.removed:
+        files = files.filter(~pl.col("path").is_in([f"{root}/{path}" for path in entry.removed]))
+    if entry.adds:
+        texts = {name: pl.String if _is_partition(name) else kind for name, kind in files.schema.items()}
+        new = pl.DataFrame([_row(add, root) for add in entry.adds], schema=texts)
+        dates = [pl.col(name).str.to_date() for name, kind in files.schema.items() if kind == pl.Date]
+        files = files.vstack(new.with_columns(dates).cast(files.schema))
+    # Every commit leaves a chunk; many of them slow each look down.
+    return Snapshot(snapshot.table_id, entry.version, files.rechunk() if files.n_chunks() > _CHUNKS else files)
+
+
+def _row(add: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    known = json.loads(add.get("stats") or "{}")
+    row = {"path": f"{root}/{unquote(add['path'])}", "size_bytes": add["size"], "num_records": known.get("numRecords")}
+    row |= {name: value or None for name, value in add["partitionValues"].items()}
+    for name in BOUNDED:
+        row[f"min.{name}"] = known.get("minValues", {}).get(name)
+        row[f"max.{name}"] = known.get("maxValues", {}).get(name)
+    return row
+
+
+def _is_partition(name: str) -> bool:
+    return name not in ("path", "size_bytes", "num_records") and not name.startswith(("min.", "max."))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import entries
 from .entries import Entry, path_of
-from .handles import check_writable, open_table
+from .handles import check_protocol, open_table
 
 _TRANSACTIONS_REMEMBERED = 50_000
 
@@ -42,7 +42,7 @@ class LogTail:
             self._transactions.update(entry.transactions)
             new.append(entry)
             if entry.reshaped:
-                check_writable(open_table(self._root, entry.version))
+                check_protocol(open_table(self._root, entry.version))
 
     def transaction(self, app_id: str) -> int | None:
         """The last version an application committed, as of `version`."""
@@ -56,7 +56,7 @@ class LogTail:
 
     def _reopen(self) -> None:
         self._opened = open_table(self._root)
-        check_writable(self._opened)
+        check_protocol(self._opened)
         self._version = int(self._opened.version())
         self._transactions = {}
 

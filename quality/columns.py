@@ -108,7 +108,7 @@ class Column:
         Raises:
             SuiteError: it does not fit the column's type.
         """
-        fitted = self._fit(raw)
+        fitted = self.fit(raw)
         if fitted is None:
             raise SuiteError(
                 f"a value that does not fit column {self.name}",
@@ -118,7 +118,8 @@ class Column:
             )
         return fitted
 
-    def _fit(self, raw: Any) -> Any:
+    def fit(self, raw: Any) -> Any:
+        """`raw` as something `value` compares with; None: it does not fit the column's type."""
         match self.kind, raw:
             case ("bool", bool()) | ("string", str()):
                 return raw

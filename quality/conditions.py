@@ -2,7 +2,9 @@
 
 Two forms, both GX 1.24's own and both with the meaning its pandas engine gives them: the structured one
 (`{"type": "comparison", "column": {"name": "x"}, "operator": "==", "parameter": 1}`, and "nullity", "and", "or"), and
-the text of a pandas query (`x == 1 and y in ["a", "b"]`), where `col("x")` may be written for `x`.
+the text of a pandas query (`x == 1 and y in ["a", "b"]`), where `col("x")` may be written for `x`. Of pandas' language:
+`and or not & | ~`, comparisons of columns with values, with each other and with sums of them, chained ones, `in`,
+`isin`, `between`, `isnull`, `notnull`, `.str.startswith`, `.endswith` and `.contains`, and `datetime.date(2024, 3, 1)`.
 A comparison with a missing value is false, except `!=` and `not in`, which are true. A text is parsed, never run.
 """
 
@@ -10,15 +12,19 @@ from __future__ import annotations
 
 import ast
 import functools
+import io
 import operator
 import re
-from collections.abc import Callable, Mapping
+import tokenize
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
 from ..schemas.errors import SuiteError
-from .columns import HASHABLE, ORDERED, Column
+from .columns import HASHABLE, NUMBERS, ORDERED, Column, comparable
+from .patterns import to_rust
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -39,6 +45,13 @@ _AST_OPERATORS: dict[type[ast.cmpop], str] = {
     ast.In: "IN",
     ast.NotIn: "NOT_IN",
 }
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_MAKERS = ("date", "datetime", "Timestamp")
 _PARSERS = (None, "pandas", "great_expectations", "great_expectations__experimental__")
 
 
@@ -91,6 +104,8 @@ class _Condition:
         if op not in _COMPARE or column.kind not in (ORDERED if ordered else HASHABLE):
             raise self.error("a comparison that has no meaning", f"{column.name} ({column.type}) {op}")
         literal = column.literal(parameter, where=self.where)
+        if literal is None and ordered:
+            raise self.error("a comparison that has no meaning", f"{column.name} ({column.type}) {op} {parameter!r}")
         result: pl.Expr = _COMPARE[str(op)](column.value, pl.lit(literal))
         return result.fill_null(op == "!=")
 
@@ -114,8 +129,8 @@ class _Condition:
         # pandas writes names that are not identifiers in backticks; col("x") is the same to the parser below.
         quoted = re.sub(r"`([^`]+)`", lambda m: f"col({m.group(1)!r})", text.strip())
         try:
-            tree = ast.parse(quoted, mode="eval").body
-        except (SyntaxError, ValueError):
+            tree = ast.parse(_as_python(quoted), mode="eval").body
+        except (SyntaxError, ValueError, tokenize.TokenError):
             raise self.error("a condition that cannot be parsed", text) from None
         return self.node(tree, text)
 
@@ -124,32 +139,108 @@ class _Condition:
             case ast.BoolOp(op, values):
                 join = operator.and_ if isinstance(op, ast.And) else operator.or_
                 return functools.reduce(join, [self.node(value, text) for value in values])
-            case ast.BinOp(left, ast.BitAnd() | ast.BitOr() as op, right):
-                # To Python `&` binds tighter than `==`, to pandas it does not: without parentheses an operand is not
-                # a condition and is refused below.
-                join = operator.and_ if isinstance(op, ast.BitAnd) else operator.or_
-                return join(self.node(left, text), self.node(right, text))  # type: ignore[no-any-return]
             case ast.UnaryOp(ast.Not() | ast.Invert(), operand):
                 return ~self.node(operand, text)
-            case ast.Call(ast.Attribute(owner, "isnull" | "isna" | "notnull" | "notna" as test), [], []):
-                present = self.column(self.name(owner)).present
-                return present if test.startswith("not") else ~present
-            case ast.Compare(left, [op], [right]) if type(op) in _AST_OPERATORS:
-                return self.comparison(left, _AST_OPERATORS[type(op)], right, text)
-            case _:
-                raise self.error("a condition that cannot be evaluated", text)
+            case ast.Call(ast.Attribute(owner, method), arguments, []) if self.name(owner) is not None:
+                return self.method(self.column(self.name(owner)), method.lower(), arguments, text)
+            case ast.Call(ast.Attribute(ast.Attribute(owner, "str"), method), [ast.Constant(str(value))], []):
+                column = self.column(self.name(owner))
+                if column.kind == "string" and method in ("startswith", "endswith", "contains"):
+                    return self.search(column, method, value)
+            case ast.Compare(left, ops, rights) if all(type(op) in _AST_OPERATORS for op in ops):
+                sides = [left, *rights]
+                parts = [
+                    self.comparison(a, _AST_OPERATORS[type(op)], b, text)
+                    for a, op, b in zip(sides, ops, rights, strict=False)
+                ]
+                return functools.reduce(operator.and_, parts)
+            case _ if self.name(tree) is not None and self.column(self.name(tree)).kind == "bool":
+                return self.column(self.name(tree)).value.fill_null(False)
+        raise self.error("a condition that cannot be evaluated", text)
+
+    def method(self, column: Column, method: str, arguments: Sequence[ast.expr], text: str) -> pl.Expr:
+        if method in ("isnull", "isna", "notnull", "notna") and not arguments:
+            return column.present if method.startswith("not") else ~column.present
+        if method == "isin" and len(arguments) == 1:
+            return self.compare(column.name, "IN", self.value(arguments[0], text))
+        if method == "between" and len(arguments) == 2:
+            low, high = (self.value(each, text) for each in arguments)
+            return self.compare(column.name, ">=", low) & self.compare(column.name, "<=", high)
+        raise self.error("a condition that cannot be evaluated", text)
+
+    def search(self, column: Column, method: str, value: str) -> pl.Expr:
+        if method == "startswith":
+            found = column.raw.str.starts_with(value)
+        elif method == "endswith":
+            found = column.raw.str.ends_with(value)
+        else:
+            found = column.raw.str.contains(to_rust(value, where=self.where))
+        return found.fill_null(False)
 
     def comparison(self, left: ast.expr, op: str, right: ast.expr, text: str) -> pl.Expr:
-        name = self.name(left)
-        if name is None and self.name(right) is not None and op in _FLIPPED:
-            name, op, right = self.name(right), _FLIPPED[op], left
+        if op in ("IN", "NOT_IN"):
+            return self.compare(self.name(left), op, self.value(right, text))
+        a, b = self.operand(left, text), self.operand(right, text)
+        if a is None and b is None:
+            raise self.error("a condition that cannot be evaluated", text)
+        if isinstance(a, Column) and b is None:
+            return self.compare(a.name, op, self.value(right, text))
+        if a is None and isinstance(b, Column):
+            return self.compare(b.name, _FLIPPED[op], self.value(left, text))
+        if isinstance(a, Column) and isinstance(b, Column) and not comparable(a, b):
+            raise self.error("columns that do not compare", f"{a.name} ({a.type}) and {b.name} ({b.type})")
+        sides = [self.number(side, tree, text) for side, tree in ((a, left), (b, right))]
+        if isinstance(a, Column) and isinstance(b, Column):
+            sides = [a.value, b.value]
+        result: pl.Expr = _COMPARE[op](*sides)
+        return result.fill_null(op == "!=")
+
+    def operand(self, tree: ast.expr, text: str) -> Column | pl.Expr | None:
+        """A column, arithmetic with columns of numbers, or None: a value."""
+        if self.name(tree) is not None:
+            return self.column(self.name(tree))
+        if not isinstance(tree, ast.BinOp) or type(tree.op) not in _ARITHMETIC:
+            return None
+        sides = [(self.operand(side, text), side) for side in (tree.left, tree.right)]
+        if all(side is None for side, _ in sides):
+            return None
+        numbers = [self.number(side, inner, text) for side, inner in sides]
+        result: pl.Expr = _ARITHMETIC[type(tree.op)](*numbers)
+        return result
+
+    def number(self, operand: Column | pl.Expr | None, tree: ast.expr, text: str) -> pl.Expr:
+        if isinstance(operand, Column) and operand.kind in NUMBERS:
+            return operand.value
+        if isinstance(operand, pl.Expr):
+            return operand
+        value = self.value(tree, text) if operand is None else None
+        if isinstance(operand, Column) or isinstance(value, bool) or not isinstance(value, int | float):
+            return self.any_side(operand, text)
+        return pl.lit(value)
+
+    def any_side(self, operand: Column | pl.Expr | None, text: str) -> pl.Expr:
+        """A column of no numbers, which is compared with another of its kind; nothing else will do."""
+        if isinstance(operand, Column) and operand.kind in HASHABLE:
+            return operand.value
+        raise self.error("a comparison that has no meaning", text)
+
+    def value(self, tree: ast.expr, text: str) -> Any:
+        """What stands for itself: a literal, or a date or time by its parts or in words."""
+        match tree:
+            case ast.Call(ast.Name("date" | "Timestamp" | "datetime") | ast.Attribute(), arguments, keywords):
+                name = ast.unparse(tree.func).rpartition(".")[2]
+                if name in _MAKERS:
+                    given = [self.value(each, text) for each in arguments]
+                    zone = [k for k in keywords if k.arg == "tzinfo" and ast.unparse(k.value).endswith(("UTC", "utc"))]
+                    if len(given) == 1 and isinstance(given[0], str) and not keywords:
+                        return given[0]
+                    if given and all(isinstance(each, int) for each in given) and len(zone) == len(keywords):
+                        return _made(name, given, utc=bool(zone))
         try:
-            value = ast.literal_eval(right)
+            value = ast.literal_eval(tree)
         except (ValueError, TypeError, SyntaxError):
             raise self.error("a condition that cannot be evaluated", text) from None
-        if name is None:
-            raise self.error("a condition that cannot be evaluated", text)
-        return self.compare(name, op, list(value) if isinstance(value, tuple | list) else value)
+        return list(value) if isinstance(value, tuple | set) else value
 
     @staticmethod
     def name(tree: ast.expr) -> str | None:
@@ -160,3 +251,18 @@ class _Condition:
                 return value
             case _:
                 return None
+
+
+def _made(name: str, parts: list[int], *, utc: bool) -> date:
+    if name == "date":
+        return date(*parts)
+    made = datetime(*parts)  # type: ignore[arg-type]
+    return made.replace(tzinfo=UTC) if utc else made
+
+
+def _as_python(text: str) -> str:
+    """`&` and `|` as pandas reads them: `and`, `or`, which bind less than a comparison does."""
+    words = {"&": "and", "|": "or"}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    pairs = [(tokenize.NAME, f" {words[word]} ") if word in words else (kind, word) for kind, word, *_ in tokens]
+    return tokenize.untokenize(pairs).strip()

@@ -120,7 +120,8 @@ class Expectation:
         broken = [value for value in fitted if column.kind == "int" and isinstance(value, float)]
         if broken:
             raise self.error("a value that does not fit column " + column.name, expected="whole numbers", got=broken)
-        return list(dict.fromkeys(fitted))
+        # Polars does not look for whole numbers among floats.
+        return list(dict.fromkeys(map(float, fitted) if column.kind == "float" else fitted))
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         value = self.kwargs.get(key)

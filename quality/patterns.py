@@ -95,3 +95,17 @@ def _translate(pattern: str, where: str, *, multiline: bool) -> str:
 def _escaped(pattern: str, place: int) -> bool:
     before = pattern[:place]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
+def like_to_regex(pattern: str, escape: str | None) -> str:
+    """SQL's LIKE as a Python regular expression: `%` any text, `_` any character, `escape` makes the next one plain."""
+    parts, place = [], 0
+    while place < len(pattern):
+        char = pattern[place]
+        if escape and char == escape and place + 1 < len(pattern):
+            place += 1
+            parts.append(re.escape(pattern[place]))
+        else:
+            parts.append({"%": ".*", "_": "."}.get(char) or re.escape(char))
+        place += 1
+    return r"(?s)\A" + "".join(parts) + r"\Z"

@@ -1,4 +1,4 @@
-"""The gate's answers are those of Great Expectations' pandas engine, expectation by expectation, on the same data."""
+"""The gate's answers are those of Great Expectations' engines, pandas and ours, type by type, on the same data."""
 
 from __future__ import annotations
 
@@ -238,22 +238,26 @@ def as_suite(cases: list[Expectation]) -> dict[str, Any]:
     return {"name": "parity", "expectations": [{"type": type_, "kwargs": kwargs} for type_, kwargs in cases]}
 
 
-@pytest.fixture(scope="module")
-def gx_validate() -> Iterator[Callable[[pa.Table, list[Expectation]], list[Any]]]:
-    """Runs cases through GX's pandas engine, quietly, in an ephemeral context."""
+@pytest.fixture(scope="module", params=["pandas", "polars"])
+def gx_validate(request: pytest.FixtureRequest) -> Iterator[Callable[[pa.Table, list[Expectation]], list[Any]]]:
+    """Runs cases through an engine of GX, quietly, in an ephemeral context."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # GX, pandas and marshmallow deprecate among themselves
         import great_expectations as gx
         from great_expectations.data_context.types.base import ProgressBarsConfig
         from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
+        import reclake.quality.gx  # noqa: F401
+
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        definition = context.data_sources.add_pandas("parity").add_dataframe_asset("rows")
+        add = getattr(context.data_sources, f"add_{request.param}")
+        definition = add("parity").add_dataframe_asset("rows")
         batches = definition.add_batch_definition_whole_dataframe("all")
 
         def validate(rows: pa.Table, cases: list[Expectation]) -> list[Any]:
-            batch = batches.get_batch(batch_parameters={"dataframe": rows.to_pandas()})
+            frame = rows.to_pandas() if request.param == "pandas" else rows
+            batch = batches.get_batch(batch_parameters={"dataframe": frame})
             configured = [ExpectationConfiguration(type=type_, kwargs=dict(kwargs)) for type_, kwargs in cases]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

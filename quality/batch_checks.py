@@ -24,7 +24,7 @@ _COUNTABLE: frozenset[Kind] = HASHABLE - {"decimal", "binary"}
 SAMPLE_MAX = 20
 
 
-def _check(
+def batch_check(
     e: Expectation, columns: Sequence[Column], expected: str, observe: Sequence[pl.Expr], judge: Judge
 ) -> BatchCheck:
     return BatchCheck(
@@ -38,7 +38,7 @@ def _check(
     )
 
 
-def _present(e: Expectation, column: Column) -> pl.Expr:
+def present_values(e: Expectation, column: Column) -> pl.Expr:
     """The column's values that are there and that the row condition keeps; decimals as float64, as GX takes them."""
     values = column.value if e.domain is None else column.value.filter(e.domain)
     values = values.drop_nulls()
@@ -50,7 +50,7 @@ def _bounded(
 ) -> BatchCheck:
     """A number that is to lie within the expectation's bounds."""
     bounds = Bounds.of(e, lambda key: e.number(key, whole=whole), required=False)
-    return _check(e, columns, bounds.show(_number, prefix=f"{name} "), [observe], _in_bounds(bounds, _number))
+    return batch_check(e, columns, bounds.show(_number, prefix=f"{name} "), [observe], _in_bounds(bounds, _number))
 
 
 def _in_bounds(bounds: Bounds, show: Callable[[Any], str]) -> Judge:
@@ -69,22 +69,22 @@ def _number(value: Any) -> str:
 
 def mean(e: Expectation) -> BatchCheck:
     column = e.column(NUMBERS)
-    return _bounded(e, [column], "mean", _present(e, column).mean())
+    return _bounded(e, [column], "mean", present_values(e, column).mean())
 
 
 def median(e: Expectation) -> BatchCheck:
     column = e.column(NUMBERS)
-    return _bounded(e, [column], "median", _present(e, column).median())
+    return _bounded(e, [column], "median", present_values(e, column).median())
 
 
 def stdev(e: Expectation) -> BatchCheck:
     column = e.column(NUMBERS)
-    return _bounded(e, [column], "standard deviation", _present(e, column).std(ddof=1))
+    return _bounded(e, [column], "standard deviation", present_values(e, column).std(ddof=1))
 
 
 def total(e: Expectation) -> BatchCheck:
     column = e.column(NUMBERS)
-    values = _present(e, column)
+    values = present_values(e, column)
     # Polars sums integers in their own width, where they wrap.
     return _bounded(e, [column], "sum", (values.cast(pl.Int128) if column.kind == "int" else values).sum())
 
@@ -106,17 +106,17 @@ def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr])
 
     bounds = Bounds.of(e, fit, required=False)
     expected = bounds.show(column.show, prefix=f"{name} ")
-    return _check(e, [column], expected, [aggregate(_present(e, column))], _in_bounds(bounds, column.show))
+    return batch_check(e, [column], expected, [aggregate(present_values(e, column))], _in_bounds(bounds, column.show))
 
 
 def distinct_count(e: Expectation) -> BatchCheck:
     column = e.column(HASHABLE)
-    return _bounded(e, [column], "distinct values", _present(e, column).n_unique(), whole=True)
+    return _bounded(e, [column], "distinct values", present_values(e, column).n_unique(), whole=True)
 
 
 def distinct_proportion(e: Expectation) -> BatchCheck:
     column = e.column(HASHABLE)
-    values = _present(e, column)
+    values = present_values(e, column)
     return _bounded(e, [column], "share of distinct values", _share(values.n_unique(), values.len()))
 
 
@@ -146,7 +146,7 @@ def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allow
     """Value: `unexpected`, how many distinct values are outside the set; `missing`, how many of it are not there."""
     column = e.column(_COUNTABLE)
     wanted = e.values(column, empty_allowed=False)
-    values = _present(e, column)
+    values = present_values(e, column)
     inside = values.is_in(wanted)
     outside = values.filter(~inside).unique()
 
@@ -161,7 +161,7 @@ def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allow
         value = {"unexpected": outside_count, "missing": len(missing)}
         return Outcome(not parts, value, "; ".join(parts) or "as expected")
 
-    return _check(
+    return batch_check(
         e,
         [column],
         f"{name} {short([column.show(v) for v in wanted])}",
@@ -177,7 +177,7 @@ def row_count_between(e: Expectation) -> BatchCheck:
 
 def row_count_equal(e: Expectation) -> BatchCheck:
     value = _required_count(e)
-    return _check(e, [], f"rows == {value}", [e.rows], lambda v: Outcome(v[0] == value, v[0], str(v[0])))
+    return batch_check(e, [], f"rows == {value}", [e.rows], lambda v: Outcome(v[0] == value, v[0], str(v[0])))
 
 
 def column_count_between(e: Expectation) -> BatchCheck:
@@ -229,31 +229,31 @@ def column_exists(e: Expectation) -> BatchCheck:
 def _fixed(e: Expectation, success: bool, value: Any, expected: str, observed: str) -> BatchCheck:
     """An answer that the schema alone decides."""
     outcome = Outcome(success, value, observed)
-    return _check(e, [], expected, [], lambda _: outcome)
+    return batch_check(e, [], expected, [], lambda _: outcome)
 
 
-def _rule(build: Builder, *keys: str) -> tuple[Builder, frozenset[str]]:
+def rule(build: Builder, *keys: str) -> tuple[Builder, frozenset[str]]:
     return build, COMMON_KEYS | set(keys)
 
 
 RULES: dict[str, tuple[Builder, frozenset[str]]] = {
-    "expect_column_mean_to_be_between": _rule(mean, "column", *_BOUNDS),
-    "expect_column_median_to_be_between": _rule(median, "column", *_BOUNDS),
-    "expect_column_stdev_to_be_between": _rule(stdev, "column", *_BOUNDS),
-    "expect_column_sum_to_be_between": _rule(total, "column", *_BOUNDS),
-    "expect_column_min_to_be_between": _rule(minimum, "column", *_BOUNDS),
-    "expect_column_max_to_be_between": _rule(maximum, "column", *_BOUNDS),
-    "expect_column_unique_value_count_to_be_between": _rule(distinct_count, "column", *_BOUNDS),
-    "expect_column_proportion_of_unique_values_to_be_between": _rule(distinct_proportion, "column", *_BOUNDS),
-    "expect_column_proportion_of_non_null_values_to_be_between": _rule(present_proportion, "column", *_BOUNDS),
-    "expect_column_distinct_values_to_be_in_set": _rule(distinct_in_set, "column", "value_set"),
-    "expect_column_distinct_values_to_contain_set": _rule(distinct_contain_set, "column", "value_set"),
-    "expect_column_distinct_values_to_equal_set": _rule(distinct_equal_set, "column", "value_set"),
-    "expect_table_row_count_to_be_between": _rule(row_count_between, *_BOUNDS),
-    "expect_table_row_count_to_equal": _rule(row_count_equal, "value"),
-    "expect_table_column_count_to_be_between": _rule(column_count_between, *_BOUNDS),
-    "expect_table_column_count_to_equal": _rule(column_count_equal, "value"),
-    "expect_table_columns_to_match_set": _rule(columns_match_set, "column_set", "exact_match"),
-    "expect_table_columns_to_match_ordered_list": _rule(columns_match_ordered_list, "column_list"),
-    "expect_column_to_exist": _rule(column_exists, "column", "column_index"),
+    "expect_column_mean_to_be_between": rule(mean, "column", *_BOUNDS),
+    "expect_column_median_to_be_between": rule(median, "column", *_BOUNDS),
+    "expect_column_stdev_to_be_between": rule(stdev, "column", *_BOUNDS),
+    "expect_column_sum_to_be_between": rule(total, "column", *_BOUNDS),
+    "expect_column_min_to_be_between": rule(minimum, "column", *_BOUNDS),
+    "expect_column_max_to_be_between": rule(maximum, "column", *_BOUNDS),
+    "expect_column_unique_value_count_to_be_between": rule(distinct_count, "column", *_BOUNDS),
+    "expect_column_proportion_of_unique_values_to_be_between": rule(distinct_proportion, "column", *_BOUNDS),
+    "expect_column_proportion_of_non_null_values_to_be_between": rule(present_proportion, "column", *_BOUNDS),
+    "expect_column_distinct_values_to_be_in_set": rule(distinct_in_set, "column", "value_set"),
+    "expect_column_distinct_values_to_contain_set": rule(distinct_contain_set, "column", "value_set"),
+    "expect_column_distinct_values_to_equal_set": rule(distinct_equal_set, "column", "value_set"),
+    "expect_table_row_count_to_be_between": rule(row_count_between, *_BOUNDS),
+    "expect_table_row_count_to_equal": rule(row_count_equal, "value"),
+    "expect_table_column_count_to_be_between": rule(column_count_between, *_BOUNDS),
+    "expect_table_column_count_to_equal": rule(column_count_equal, "value"),
+    "expect_table_columns_to_match_set": rule(columns_match_set, "column_set", "exact_match"),
+    "expect_table_columns_to_match_ordered_list": rule(columns_match_ordered_list, "column_list"),
+    "expect_column_to_exist": rule(column_exists, "column", "column_index"),
 }

@@ -6,7 +6,7 @@ A float NaN is missing, as pandas has it. Times compare as whole microseconds, U
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -42,6 +42,7 @@ _KINDS: tuple[tuple[Any, Kind], ...] = (
     (pa.types.is_fixed_size_binary, "binary"),
     (pa.types.is_list, "list"),
     (pa.types.is_large_list, "list"),
+    (pa.types.is_fixed_size_list, "list"),
 )
 
 
@@ -57,10 +58,11 @@ class Column:
     name: str
     type: pa.DataType
     kind: Kind
+    inside: pl.Expr | None = field(default=None, compare=False)  # how a nested value is reached
 
     @property
     def raw(self) -> pl.Expr:
-        return pl.col(self.name)
+        return pl.col(self.name) if self.inside is None else self.inside
 
     @property
     def value(self) -> pl.Expr:
@@ -78,6 +80,11 @@ class Column:
                 return self.raw
 
     @property
+    def items(self) -> pl.Expr:
+        """Of a column of lists, the lists, fixed in length or not."""
+        return self.raw.arr.to_list() if pa.types.is_fixed_size_list(self.type) else self.raw
+
+    @property
     def present(self) -> pl.Expr:
         return self.value.is_not_null()
 
@@ -92,7 +99,7 @@ class Column:
             case "binary":
                 shown = pl.concat_str(self.raw.cast(pl.Binary).bin.size().cast(pl.String), pl.lit(" bytes"))
             case "list":
-                shown = pl.concat_str(self.raw.list.len().cast(pl.String), pl.lit(" values"))
+                shown = pl.concat_str(self.items.list.len().cast(pl.String), pl.lit(" values"))
             case "time":
                 utc = self.value.cast(pl.Datetime("us"))
                 shown = utc.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
@@ -167,6 +174,34 @@ _FITS: Mapping[Kind, str] = {
 def columns_of(schema: pa.Schema) -> dict[str, Column]:
     """The schema's columns by name, in its order."""
     return {field.name: Column(field.name, field.type, kind_of(field.type)) for field in schema}
+
+
+def find(columns: Mapping[str, Column], name: str) -> Column | None:
+    """A column, or what is inside one: `context.surface` of structs, `history[].item_id` of lists of structs.
+
+    What is inside a list is a list. None: there is no such thing.
+    """
+    if name in columns:
+        return columns[name]
+    first, *path = name.split(".")
+    root = columns.get(first.removesuffix("[]"))
+    if root is None or not path:
+        return None
+    opened, type_, value = None, root.type, root.raw
+    for place, part in enumerate((first, *path)):
+        if place:
+            names = [child.name for child in type_] if pa.types.is_struct(type_) else []
+            if part.removesuffix("[]") not in names:
+                return None
+            type_, value = type_.field(part.removesuffix("[]")).type, value.struct.field(part.removesuffix("[]"))
+        if part.endswith("[]"):
+            if opened is not None or kind_of(type_) != "list":
+                return None
+            opened = value.arr.to_list() if pa.types.is_fixed_size_list(type_) else value
+            type_, value = type_.value_type, pl.element()
+    if opened is not None:
+        type_, value = pa.list_(type_), opened.list.eval(value)
+    return type(root)(name, type_, kind_of(type_), value)
 
 
 def comparable(a: Column, b: Column) -> bool:

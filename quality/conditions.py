@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from ..schemas.errors import SuiteError
-from .columns import HASHABLE, NUMBERS, ORDERED, Column, comparable
+from .columns import HASHABLE, NUMBERS, ORDERED, Column, comparable, find
 from .patterns import to_rust
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -83,14 +83,15 @@ class _Condition:
         )
 
     def column(self, name: object) -> Column:
-        if not isinstance(name, str) or name not in self.columns:
+        column = find(self.columns, name) if isinstance(name, str) else None
+        if column is None:
             raise SuiteError(
                 "a column that does not exist",
                 where=self.where,
                 expected="one of " + ", ".join(self.columns),
                 got=repr(name),
             )
-        return self.columns[name]
+        return column
 
     def compare(self, name: object, op: object, parameter: Any) -> pl.Expr:
         column = self.column(name)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from ..schemas.errors import SuiteError
-from .columns import Column, Kind
+from .columns import Column, Kind, find
 
 Severity = Literal["critical", "error", "warning"]
 COMMON_KEYS = frozenset({"row_condition", "condition_parser", "batch_id"})
@@ -83,14 +83,14 @@ class Expectation:
         return self.named(self.kwargs.get(key), kinds, key=key)
 
     def named(self, name: object, kinds: frozenset[Kind] | None, *, key: str) -> Column:
-        if not isinstance(name, str) or name not in self.columns:
+        column = find(self.columns, name) if isinstance(name, str) else None
+        if column is None:
             raise self.error(
                 "a column that does not exist",
                 expected=f"{key}: one of " + ", ".join(self.columns),
                 got=repr(name),
                 hint="name a field of the contract",
             )
-        column = self.columns[name]
         if kinds is not None and column.kind not in kinds:
             raise self.error(
                 f"column {name} is of a type this expectation cannot be evaluated on",

@@ -24,7 +24,7 @@ from .patterns import to_rust
 _BOUNDED: frozenset[Kind] = NUMBERS | {"time", "date"}
 _TEXT: frozenset[Kind] = frozenset({"string"})
 _MEASURABLE: frozenset[Kind] = frozenset({"string", "list"})
-_BOUNDS = frozenset({"min_value", "max_value", "strict_min", "strict_max"})
+BOUNDS = frozenset({"min_value", "max_value", "strict_min", "strict_max"})
 
 
 def _check(
@@ -52,7 +52,7 @@ def _check(
     )
 
 
-def _on_present(e: Expectation, column: Column, meets: pl.Expr, expected: str, got: pl.Expr | None = None) -> RowCheck:
+def on_present(e: Expectation, column: Column, meets: pl.Expr, expected: str, got: pl.Expr | None = None) -> RowCheck:
     return _check(
         e,
         [column],
@@ -81,19 +81,19 @@ def between(e: Expectation) -> RowCheck:
         return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
 
     bounds = Bounds.of(e, fit, required=True)
-    return _on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show))
+    return on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show))
 
 
 def in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
-    return _on_present(e, column, _is_in(column, values), "one of " + short([column.show(v) for v in values]))
+    return on_present(e, column, _is_in(column, values), "one of " + short([column.show(v) for v in values]))
 
 
 def not_in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
-    return _on_present(e, column, ~_is_in(column, values), "none of " + short([column.show(v) for v in values]))
+    return on_present(e, column, ~_is_in(column, values), "none of " + short([column.show(v) for v in values]))
 
 
 def _is_in(column: Column, values: list[object]) -> pl.Expr:
@@ -103,13 +103,13 @@ def _is_in(column: Column, values: list[object]) -> pl.Expr:
 def regex(e: Expectation) -> RowCheck:
     column = e.column(_TEXT)
     meets = column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
-    return _on_present(e, column, meets, f"matches {e.kwargs['regex']}")
+    return on_present(e, column, meets, f"matches {e.kwargs['regex']}")
 
 
 def not_regex(e: Expectation) -> RowCheck:
     column = e.column(_TEXT)
     meets = ~column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
-    return _on_present(e, column, meets, f"does not match {e.kwargs['regex']}")
+    return on_present(e, column, meets, f"does not match {e.kwargs['regex']}")
 
 
 def regex_list(e: Expectation) -> RowCheck:
@@ -120,13 +120,13 @@ def regex_list(e: Expectation) -> RowCheck:
     match_on = e.choice("match_on", ("any", "all"))
     found = [column.raw.str.contains(to_rust(pattern, where=e.where)) for pattern in patterns]
     meets = functools.reduce(operator.or_ if match_on == "any" else operator.and_, found)
-    return _on_present(e, column, meets, f"matches {match_on} of {short(patterns)}")
+    return on_present(e, column, meets, f"matches {match_on} of {short(patterns)}")
 
 
 def length_between(e: Expectation) -> RowCheck:
     column = e.column(_MEASURABLE)
     bounds = Bounds.of(e, lambda key: e.number(key, whole=True), required=True)
-    return _on_present(e, column, bounds.holds_for(_length(column)), bounds.show(str, prefix="length "), _long(column))
+    return on_present(e, column, bounds.holds_for(_length(column)), bounds.show(str, prefix="length "), _long(column))
 
 
 def length_equal(e: Expectation) -> RowCheck:
@@ -134,11 +134,11 @@ def length_equal(e: Expectation) -> RowCheck:
     value = e.number("value", whole=True)
     if value is None:
         raise e.error("no length", expected="value: a whole number", got="none")
-    return _on_present(e, column, _length(column) == value, f"length {value}", _long(column))
+    return on_present(e, column, _length(column) == value, f"length {value}", _long(column))
 
 
 def _length(column: Column) -> pl.Expr:
-    return column.raw.str.len_chars() if column.kind == "string" else column.raw.list.len()
+    return column.raw.str.len_chars() if column.kind == "string" else column.items.list.len()
 
 
 def _long(column: Column) -> pl.Expr:
@@ -149,7 +149,7 @@ def unique(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     # Rows outside the row condition are no duplicates of rows inside: the condition is part of what is compared.
     key = column.value if e.domain is None else pl.struct(e.domain.alias("in domain"), column.value)
-    return _on_present(e, column, ~key.is_duplicated(), "unique")
+    return on_present(e, column, ~key.is_duplicated(), "unique")
 
 
 def of_type(e: Expectation) -> RowCheck:
@@ -183,7 +183,7 @@ def _typed(e: Expectation, names: list[object] | list[str]) -> RowCheck:
         raise e.error("an unknown type", expected="one of " + ", ".join(_TYPES), got=unknown or names)
     fits = any(_TYPES[str(name)](column.type) for name in names)
     got = pl.lit(str(column.type))
-    return _on_present(e, column, pl.lit(fits), "of type " + " or ".join(map(str, names)), got)
+    return on_present(e, column, pl.lit(fits), "of type " + " or ".join(map(str, names)), got)
 
 
 def pair_greater(e: Expectation) -> RowCheck:
@@ -267,32 +267,33 @@ def _texts(columns: list[Column]) -> pl.Expr:
 
 
 Builder = Callable[[Expectation], RowCheck]
+Rule = tuple[Builder, frozenset[str]]
 
 
-def _rule(build: Builder, *keys: str) -> tuple[Builder, frozenset[str]]:
+def rule(build: Builder, *keys: str) -> Rule:
     return build, COMMON_KEYS | {"mostly", *keys}
 
 
-RULES: dict[str, tuple[Builder, frozenset[str]]] = {
-    "expect_column_values_to_not_be_null": _rule(not_null, "column"),
-    "expect_column_values_to_be_null": _rule(null, "column"),
-    "expect_column_values_to_be_between": _rule(between, "column", *_BOUNDS),
-    "expect_column_values_to_be_in_set": _rule(in_set, "column", "value_set"),
-    "expect_column_values_to_not_be_in_set": _rule(not_in_set, "column", "value_set"),
-    "expect_column_values_to_match_regex": _rule(regex, "column", "regex"),
-    "expect_column_values_to_not_match_regex": _rule(not_regex, "column", "regex"),
-    "expect_column_values_to_match_regex_list": _rule(regex_list, "column", "regex_list", "match_on"),
-    "expect_column_value_lengths_to_be_between": _rule(length_between, "column", *_BOUNDS),
-    "expect_column_value_lengths_to_equal": _rule(length_equal, "column", "value"),
-    "expect_column_values_to_be_unique": _rule(unique, "column"),
-    "expect_column_values_to_be_of_type": _rule(of_type, "column", "type_"),
-    "expect_column_values_to_be_in_type_list": _rule(in_type_list, "column", "type_list"),
-    "expect_column_pair_values_a_to_be_greater_than_b": _rule(
+RULES: dict[str, Rule] = {
+    "expect_column_values_to_not_be_null": rule(not_null, "column"),
+    "expect_column_values_to_be_null": rule(null, "column"),
+    "expect_column_values_to_be_between": rule(between, "column", *BOUNDS),
+    "expect_column_values_to_be_in_set": rule(in_set, "column", "value_set"),
+    "expect_column_values_to_not_be_in_set": rule(not_in_set, "column", "value_set"),
+    "expect_column_values_to_match_regex": rule(regex, "column", "regex"),
+    "expect_column_values_to_not_match_regex": rule(not_regex, "column", "regex"),
+    "expect_column_values_to_match_regex_list": rule(regex_list, "column", "regex_list", "match_on"),
+    "expect_column_value_lengths_to_be_between": rule(length_between, "column", *BOUNDS),
+    "expect_column_value_lengths_to_equal": rule(length_equal, "column", "value"),
+    "expect_column_values_to_be_unique": rule(unique, "column"),
+    "expect_column_values_to_be_of_type": rule(of_type, "column", "type_"),
+    "expect_column_values_to_be_in_type_list": rule(in_type_list, "column", "type_list"),
+    "expect_column_pair_values_a_to_be_greater_than_b": rule(
         pair_greater, "column_A", "column_B", "or_equal", "ignore_row_if"
     ),
-    "expect_column_pair_values_to_be_equal": _rule(pair_equal, "column_A", "column_B", "ignore_row_if"),
-    "expect_compound_columns_to_be_unique": _rule(compound_unique, "column_list", "ignore_row_if"),
-    "expect_select_column_values_to_be_unique_within_record": _rule(
+    "expect_column_pair_values_to_be_equal": rule(pair_equal, "column_A", "column_B", "ignore_row_if"),
+    "expect_compound_columns_to_be_unique": rule(compound_unique, "column_list", "ignore_row_if"),
+    "expect_select_column_values_to_be_unique_within_record": rule(
         unique_within_record, "column_list", "ignore_row_if"
     ),
 }

@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..schemas.errors import SuiteError
-from . import batch_checks, row_checks
+from . import batch_checks, drift, list_checks, order_checks, row_checks
 from .columns import Column, columns_of
 from .conditions import compile_condition
 from .expectation import Check, Expectation, RowCheck, Severity
@@ -30,7 +30,10 @@ from .expectation import Check, Expectation, RowCheck, Severity
 _ENTRIES = frozenset(
     {"type", "kwargs", "meta", "id", "description", "notes", "severity", "rendered_content", "windows"}
 )
-SUPPORTED: tuple[str, ...] = (*row_checks.RULES, *batch_checks.RULES)
+# Great Expectations' own, and those that reclake adds, which its engines know once `reclake.quality.gx` is imported.
+ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES
+BATCH_RULES = batch_checks.RULES | drift.RULES
+SUPPORTED: tuple[str, ...] = (*ROW_RULES, *BATCH_RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:
         )
     type_ = raw["type"]
     where = f"{where}, {type_}"
-    of_rows = row_checks.RULES.get(type_)
-    rule = of_rows or batch_checks.RULES.get(type_)
+    of_rows = ROW_RULES.get(type_)
+    rule = of_rows or BATCH_RULES.get(type_)
     if rule is None:
         raise SuiteError(
             "an expectation that the gate cannot evaluate",
@@ -177,6 +180,8 @@ def check_with_gx(suite: Mapping[str, Any]) -> None:
         warnings.simplefilter("ignore")
         from great_expectations.exceptions.exceptions import GreatExpectationsError
         from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+        from . import gx  # noqa: F401  (registers the expectations that are ours)
 
         for i, entry in enumerate(entries):
             try:

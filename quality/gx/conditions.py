@@ -139,7 +139,7 @@ def length_equals(domain: Domain, given: Arguments) -> pl.Expr:
 
 def length(column: LooseColumn) -> pl.Expr:
     """Of a list its values are counted; of all else the characters, as Python writes it."""
-    return column.raw.list.len() if column.kind == "list" else text(column).str.len_chars()
+    return column.items.list.len() if column.kind == "list" else text(column).str.len_chars()
 
 
 def z_score(domain: Domain, given: Arguments) -> pl.Expr:

@@ -15,7 +15,7 @@ from great_expectations.expectations.metrics.util import get_dbms_compatible_col
 from great_expectations.expectations.row_conditions import Condition
 
 from ...schemas.errors import SuiteError
-from ..columns import Column, kind_of
+from ..columns import Column, find, kind_of
 from ..conditions import compile_condition
 
 PAIR_MISSING = ("both_values_are_missing", "either_value_is_missing", "neither")
@@ -85,7 +85,8 @@ class Domain:
         Raises:
             InvalidMetricAccessorDomainKwargsKeyError: there is no such column.
         """
-        return self.columns[str(get_dbms_compatible_column_names(name, list(self.columns)))]
+        found = find(self.columns, name)
+        return found if isinstance(found, LooseColumn) else self.columns[_spelt(name, self.columns)]
 
     @property
     def column(self) -> LooseColumn:
@@ -135,6 +136,10 @@ class Domain:
         raw = column.raw.fill_nan(None) if column.kind == "float" else column.raw
         kept = (raw if self.condition is None else raw.filter(self.condition)).drop_nulls()
         return kept.cast(pl.Float64) if column.kind == "decimal" else kept
+
+
+def _spelt(name: str, columns: Mapping[str, LooseColumn]) -> str:
+    return str(get_dbms_compatible_column_names(name, list(columns)))
 
 
 def fitted(column: LooseColumn, raw: Sequence[Any] | set[Any]) -> list[Any]:

@@ -69,7 +69,8 @@ def unexpected_values(condition: MapCondition, domain: Domain, given: Arguments)
     fails = mask(condition, domain, given)
     names = [column.name for column in domain.all]
     limit = MAX_RESULT_RECORDS if limit is None else min(limit, MAX_RESULT_RECORDS)
-    asked = tuple(_failing(pl.col(name), fails, limit) for name in dict.fromkeys(names))
+    shown = dict(zip(names, [column.raw for column in domain.all], strict=True))
+    asked = tuple(_failing(expr, fails, limit) for expr in shown.values())
     if "column" in domain.kwargs:
         return Plan(asked, pl.Series.to_list)
     missing = {column.name: _MISSING.get(column.kind) for column in domain.all}
@@ -103,7 +104,8 @@ def unexpected_index_list(condition: MapCondition, domain: Domain, given: Argume
     keys = [str(key) for key in found]
     bare = wanted.get("exclude_unexpected_values", False)
     names = keys if bare else list(dict.fromkeys([domain.all[0].name, *keys, *(c.name for c in domain.all)]))
-    asked = tuple(_failing(pl.col(name), fails, limit) for name in names)
+    shown = {name: pl.col(name) for name in keys} | {column.name: column.raw for column in domain.all}
+    asked = tuple(_failing(shown[name], fails, limit) for name in names)
     if bare:
         return Plan(asked, lambda *parts: [{name: part.to_list() for name, part in zip(names, parts, strict=True)}])
     return Plan(

@@ -16,10 +16,12 @@ from .aggregates import AGGREGATES, matching_count
 from .conditions import CONDITIONS, MapCondition
 from .domain import Domain
 from .engine import PolarsExecutionEngine
+from .expectations import DRIFT_KEYS, DRIFT_METRIC, METRICS, VALUE_KEYS, drift_plan
 from .failures import COUNTS, DETAILS, Metric
 from .plan import Plan
 
 PARTIAL = "aggregate_fn"
+_COLUMN = ("batch_id", "table", "column", "row_condition", "condition_parser")
 # GX's own provider answers from other metrics, whatever the engine.
 COUNTED = {"column_values.match_regex.count": "match_regex", "column_values.not_match_regex.count": "not_match_regex"}
 
@@ -136,10 +138,15 @@ def _plans() -> Iterator[tuple[str, Provider]]:
 
 
 def register() -> None:
+    """All of the engine's metrics, and those of reclake's own expectations."""
     for name, plan in _plans():
         register_plan(name, plan, *_keys(name), kind=PolarsMetric)
     for name, condition in CONDITIONS.items():
         register_condition(name, condition, *_keys(f"{name}.unexpected_count"))
+    for name, condition in METRICS.items():
+        register_condition(name, condition, _COLUMN, VALUE_KEYS[name])
+    drift = _provider(lambda domain, given, _: drift_plan(domain, given))
+    register_plan(DRIFT_METRIC, drift, _COLUMN, DRIFT_KEYS, kind=PolarsMetric)
     direct: dict[str, Callable[..., Any]] = {
         "table.column_types": _column_types,
         "table.columns": _columns,

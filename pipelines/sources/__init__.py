@@ -2,6 +2,7 @@
 
 from .batch import SourceBatch, Undecodable
 from .files import Found, Source, discover, discover_quietly, open_source, raw_to_frame
+from .framed import framed_batch
 
 __all__ = [
     "Found",
@@ -10,6 +11,7 @@ __all__ = [
     "Undecodable",
     "discover",
     "discover_quietly",
+    "framed_batch",
     "open_source",
     "raw_to_frame",
 ]

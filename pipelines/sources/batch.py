@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 Rows = npt.NDArray[np.int64]
-RawFormat = Literal["json", "csv"]
+RawFormat = Literal["json", "csv", "avro"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,31 @@
-"""Avro containers to batches. Polars decodes runs of blocks; what it cannot do, fastavro does."""
+"""Avro containers to batches: runs of blocks to columns of the file's own schema (see schemas.resolution)."""
 
 from __future__ import annotations
 
-import io
 import json
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import fastavro
 import polars as pl
-import pyarrow as pa
 
-from ...schemas.avro import PRIMITIVES, AvroType, record_field, split_nullable
 from ...schemas.avro_blocks import Block, Bytes, Header, read_header, walk
 from ...schemas.errors import ContractError, SourceError
-from ..resolving.isolate import POLARS_FAILURES, first_line
+from ...schemas.resolution import decoding
+from ...schemas.resolution.own import own_record
+from ...schemas.resolution.reading import resolved, table
+from ...schemas.resolution.types import Primitive, Record, Union
 from .pieces import Piece, sliced
 
-_POLARS_CODECS = ("null", "deflate", "snappy")
-_CODECS = (*_POLARS_CODECS, "bzip2", "xz", "zstandard", "lz4")
+_CLOCKS: dict[str, pl.DataType] = {
+    "date": pl.Date(),
+    "timestamp-millis": pl.Datetime("ms", "UTC"),
+    "timestamp-micros": pl.Datetime("us", "UTC"),
+    "timestamp-nanos": pl.Datetime("ns", "UTC"),
+    "local-timestamp-millis": pl.Datetime("ms"),
+    "local-timestamp-micros": pl.Datetime("us"),
+    "local-timestamp-nanos": pl.Datetime("ns"),
+}
 
 
 def check(path: Path) -> None:
@@ -31,12 +36,13 @@ def check(path: Path) -> None:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         header = read_header(data, where=path)
-    if header.codec not in _CODECS:
-        raise SourceError("an unknown Avro codec", where=path, expected=", ".join(_CODECS), got=header.codec)
+    if header.codec not in decoding.CODECS:
+        raise SourceError("an unknown Avro codec", where=path, expected=", ".join(decoding.CODECS), got=header.codec)
     if not isinstance(header.schema, dict) or header.schema.get("type") != "record":
         raise SourceError(
             "not a container of records", where=path, expected="a record schema", got=json.dumps(header.schema)[:100]
         )
+    _layout(header, path)
 
 
 def pieces(path: Path, *, start_row: int, batch_rows: int) -> Iterator[Piece]:
@@ -90,114 +96,58 @@ _Decode = Callable[[Bytes, list[Block]], pl.DataFrame]
 
 
 def _decoder(header: Header, path: Path) -> _Decode:
-    """How runs of this container are decoded: by Polars where it knows schema and codec, else, or where it fails, by
-    fastavro.
+    """How runs of this container are decoded: by its own schema, whole columns at a time. A field of several types
+    becomes text, cast strictly afterwards.
     """
-    fast = header.codec in _POLARS_CODECS and all(_polars_reads(f["type"]) for f in header.schema["fields"])
-    types = None if fast else _arrow_fields(header.schema, path)
+    layout = _layout(header, path)
+    reader, flat = own_record(layout.record), _flat(layout.record)
 
     def decode(data: Bytes, run: list[Block]) -> pl.DataFrame:
-        nonlocal types
-        rows = run[-1].end_row - run[0].first_row
-        container = header.raw + bytes(data[run[0].offset : run[-1].end])
-        if fast:
-            try:
-                frame = pl.read_avro(io.BytesIO(container))
-            except POLARS_FAILURES:  # a panic of its reader included: fastavro says what is wrong, or reads it
-                frame = None
-            if frame is not None and frame.height == rows:
-                return frame
-        types = types or _arrow_fields(header.schema, path)
-        return _by_fastavro(container, types, run, path)
+        first, last = run[0], run[-1]
+        rows, where = last.end_row - first.first_row, f"{path}, block {first.index}, byte {first.offset}"
+        blocks = bytes(data[first.offset : last.end])
+        if flat is not None:
+            frame = decoding.frame_of(blocks, rows, layout.wire, codec=header.codec, sync=header.sync)
+            if frame is not None:
+                return frame.select(flat)
+        decoded = decoding.decode(blocks, rows, layout.wire, codec=header.codec, sync=header.sync, where=where)
+        try:
+            frame = pl.DataFrame(table([resolved(decoded, layout, reader)]))
+        except SourceError as error:
+            raise error.within(where) from None
+        return frame if frame.width else pl.select(pl.repeat(None, rows).alias("\0none")).drop("\0none")
 
     return decode
 
 
-def _by_fastavro(container: bytes, types: list[pa.Field | None], run: list[Block], path: Path) -> pl.DataFrame:
-    """Decode record by record. A field of several types (None) becomes JSON text, cast strictly afterwards.
+def _flat(record: Record) -> list[pl.Expr] | None:
+    """The fields as columns of the wire layout, where each is there as it is but for its name or the clock it counts
+    for: no detour by Arrow then.
+    """
+    columns = []
+    for place, field in enumerate(record.fields):
+        values = field.type.values if isinstance(field.type, Union) else (field.type,)
+        if len(values) != 1 or not isinstance(values[0], Primitive) or values[0].kind == "null":
+            return None
+        dtype = _CLOCKS.get(str(values[0].logical))
+        if dtype is None and values[0].logical not in (None, "uuid"):
+            return None
+        column = pl.col(f"f{place}")
+        columns.append((column if dtype is None else column.cast(dtype)).alias(field.name))
+    return columns or None
+
+
+def _layout(header: Header, path: Path) -> decoding.Layout:
+    """The file's schema, which Polars writes without a name.
 
     Raises:
-        SourceError: a record does not decode, naming the first block of the run.
+        SourceError: it is malformed, or a type of it contains itself.
     """
-    block, rows = run[0], run[-1].end_row - run[0].first_row
-    where = f"{path}, block {block.index}, byte {block.offset}"
-    done = 0
+    where = f"{path}, the file's schema"
     try:
-        reader = fastavro.reader(io.BytesIO(container))
-        records: list[dict[str, Any]] = []
-        for record in reader:
-            records.append(record)  # type: ignore[arg-type]
-            done += 1
-    except (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, OSError) as error:
-        missing = "need to install" in str(error)
+        schema = header.schema if header.schema.get("name") else header.schema | {"name": "record"}
+        return decoding.layout_of(decoding.record_of(schema, where=where), where=where)
+    except ContractError as error:
         raise SourceError(
-            "a codec that is not installed" if missing else "an Avro block that does not decode",
-            where=where,
-            expected=f"{rows} rows of the file's schema",
-            got=f"{type(error).__name__} after {done} rows: {first_line(error)}",
-            hint=None if missing else "rows before this block are read; the file is damaged: fetch it again",
+            error.what, where=error.where, expected=error.expected, got=error.got, hint=error.hint
         ) from None
-    if done != rows:
-        raise SourceError(
-            "an Avro block that does not decode", where=where, expected=f"{rows} rows", got=f"{done} rows"
-        )
-    names = [field["name"] for field in reader.writer_schema["fields"]]  # type: ignore[index,call-overload]
-    columns = [
-        _column(name, type_, [record[name] for record in records]) for name, type_ in zip(names, types, strict=True)
-    ]
-    return pl.DataFrame(columns)
-
-
-def _column(name: str, field: pa.Field | None, values: list[Any]) -> pl.Series:
-    if field is not None and field.type == pa.string():
-        values = [None if value is None else str(value) for value in values]  # a uuid comes as an object
-    if field is not None:
-        try:
-            array = pl.from_arrow(pa.array(values, field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a uuid within a record: as text then
-            field = None
-        else:
-            assert isinstance(array, pl.Series)
-            return array.alias(name)
-    text = [value if isinstance(value, str) or value is None else _json(value) for value in values]
-    return pl.Series(name, text, dtype=pl.String)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, default=lambda one: one.decode("latin-1") if isinstance(one, bytes) else str(one))
-
-
-def _arrow_fields(schema: dict[str, Any], path: Path) -> list[pa.Field | None]:
-    """The Arrow field of each column, None where a type has no columnar form."""
-    expanded: Any = fastavro.schema.expand_schema(schema)
-    fields: list[pa.Field | None] = []
-    for field in expanded["fields"]:
-        try:
-            fields.append(record_field(field, where=f"{path}, {field['name']}"))
-        except ContractError:
-            fields.append(None)
-    return fields
-
-
-def _polars_reads(avro: AvroType) -> bool:
-    """Whether Polars 2.1's Avro reader knows a type. What it does not know it may meet with a panic, so it is asked
-    only for what it was seen to read: no maps, null, named references, unions but with null, nullable enums and fixed.
-    """
-    inner, nullable = split_nullable(avro)
-    if isinstance(avro, list) and not (nullable and len(avro) == 2):
-        return False
-    if isinstance(inner, str):
-        return inner in PRIMITIVES and inner != "null"
-    if not isinstance(inner, dict):
-        return False
-    match inner.get("type"):
-        case "enum" | "fixed":
-            return not nullable and "logicalType" not in inner
-        case "array":
-            return _polars_reads(inner["items"])
-        case "record":
-            return all(_polars_reads(field["type"]) for field in inner["fields"])
-        case kind if isinstance(kind, str):
-            return kind in PRIMITIVES and kind != "null" and inner.get("logicalType") != "decimal"
-        case _:
-            return False

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,12 +37,14 @@ class Plan:
     that belong to decoding, by column; `numbers`: text columns tried as numbers first, which is faster. Polars takes
     only JSON numbers of the type then, so that what it takes is what the cast would give. `former`: other names that a
     field goes by; every row names its own fields, so that rows of old and new writers may stand in one file.
+    `absent`: what a field is that may be null and has another default, where a row does not name it.
     """
 
     schema: dict[str, pl.DataType]
     types: dict[str, AvroType]
     numbers: dict[str, pl.DataType]
     former: dict[str, tuple[str, ...]]
+    absent: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ def plan(lines: Sequence[bytes], contract: Contract, *, all_fields: bool = False
         ]
         names = [name for field in wanted for name in (field.name, *field.aliases)]
         former = {field.name: field.aliases for field in wanted if field.aliases}
-        return Plan(schema | dict.fromkeys(names, pl.String()), {}, _numbers(natural, by_name), former)
+        absent = {field.name: field.default for field in wanted if field.nullable and field.default is not None}
+        return Plan(schema | dict.fromkeys(names, pl.String()), {}, _numbers(natural, by_name), former, absent)
     for name, dtype in natural.items():
         if name in types:
             continue
@@ -81,7 +85,7 @@ def plan(lines: Sequence[bytes], contract: Contract, *, all_fields: bool = False
             schema[name] = dtype
         elif type(dtype) in _SCALARS:
             types[name] = _SCALARS[type(dtype)]
-    return Plan(schema | dict.fromkeys(types, pl.String()), types, _numbers(natural, types), {})
+    return Plan(schema | dict.fromkeys(types, pl.String()), types, _numbers(natural, types), {}, {})
 
 
 def _numbers(natural: dict[str, pl.DataType], wanted: dict[str, AvroType]) -> dict[str, pl.DataType]:
@@ -127,7 +131,9 @@ def decode(lines: Sequence[bytes], how: Plan) -> Lines:
         frame = _read_or_none(lines, how.schema)
     if frame is None:
         frame, kept, bad = _isolated(lines, how)
-    frame = _by_present_names(frame, how)
+    frame = _with_absent(
+        _by_present_names(frame, how), [lines[place] for place in kept.tolist()] if how.absent else [], how
+    )
     typed = apply_types(frame, how.types)
     if typed.bad:
         places = np.array([place for place, _ in typed.bad])
@@ -144,6 +150,25 @@ def _by_present_names(frame: pl.DataFrame, how: Plan) -> pl.DataFrame:
         if len({frame.schema[column] for column in columns}) > 1:
             frame = frame.with_columns(pl.col(columns).cast(pl.String))
         frame = frame.with_columns(pl.coalesce(columns).alias(name)).drop(former)
+    return frame
+
+
+def _with_absent(frame: pl.DataFrame, lines: Sequence[bytes], how: Plan) -> pl.DataFrame:
+    """Defaults for fields that a row does not name; a null that it gives stays."""
+    for name, default in how.absent.items():
+        names = (name, *how.former.get(name, ()))
+        null = frame[name].is_null()
+        if not null.any():
+            continue
+        text = pl.Series(lines, dtype=pl.Binary)
+        named = pl.select(pl.any_horizontal([pl.lit(text.bin.contains(b'"%s"' % n.encode())) for n in names]))
+        perhaps = (null & named.to_series()).arg_true().to_list()  # the name may stand elsewhere in the line
+        given = [place for place in perhaps if json.loads(lines[place]).keys() & set(names)]
+        absent = null.scatter(given, False) if given else null
+        value = default if frame.schema[name].is_numeric() or isinstance(default, str) else json.dumps(default)
+        frame = frame.with_columns(
+            pl.when(absent).then(pl.lit(value)).otherwise(name).cast(frame.schema[name]).alias(name)
+        )
     return frame
 
 

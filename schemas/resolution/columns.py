@@ -18,7 +18,9 @@ from ..errors import ContractError, SourceError
 from . import defaults
 from .decimals import decimals
 from .matching import branch_for, fields, matches, mismatch
-from .types import Array, Decimal, Enum, Field, Fixed, Map, Plain, Primitive, Record, Type, Union, label
+from .own import own
+from .telling import told
+from .types import ANY, Array, Decimal, Enum, Field, Fixed, Map, Plain, Primitive, Record, Type, Union, label
 from .wire import wire
 
 _LEAVES = (Primitive, Fixed, Enum)
@@ -100,6 +102,8 @@ def record(a: pa.StructArray, writer: Record, reader: Record, at: str) -> pa.Str
 
 
 def _plain(a: pa.Array, writer: Plain, reader: Plain, at: str) -> pa.Array:
+    if reader is ANY:
+        return _told(a, writer, at)
     if not matches(writer, reader):
         raise _no_match(label(writer), reader, at, mismatch(writer, reader))
     match writer, reader:
@@ -120,6 +124,12 @@ def _plain(a: pa.Array, writer: Plain, reader: Plain, at: str) -> pa.Array:
         case Record(), Record():
             return record(a, writer, reader, at)
     raise _no_match(label(writer), reader, at, mismatch(writer, reader))
+
+
+def _told(a: pa.Array, writer: Plain, at: str) -> pa.Array:
+    """Values of any type as text. What itself has no column, a decimal of many digits, is read as what it is first."""
+    as_it_is = own(writer)
+    return told(column(a, writer, writer if as_it_is is ANY else as_it_is, at))
 
 
 def _from_union(a: pa.Array, writer: Union, reader: Type, at: str) -> pa.Array:

@@ -58,21 +58,26 @@ def decode(blocks: bytes, rows: int, told: Wire, *, codec: str, sync: bytes, whe
     Raises:
         SourceError: they do not decode, or not to that many rows.
     """
-    file = container(told.schema, codec, sync) + blocks
-    if told.columnar and codec in _POLARS_CODECS:
+    frame = frame_of(blocks, rows, told, codec=codec, sync=sync)
+    if frame is not None:
+        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         try:
-            found = _by_polars(file, told.arrow)
-        except (*_POLARS_FAILURES, pa.ArrowException):  # fastavro says what is wrong, or reads it
-            found = None
-        if found is not None and len(found) == rows:
-            return found
-    return _by_fastavro(file, rows, told.arrow, where)
+            columns = [a.combine_chunks().cast(field.type) for a, field in zip(table.columns, told.arrow, strict=True)]
+            return pa.StructArray.from_arrays(columns, fields=list(told.arrow))
+        except pa.ArrowException:  # fastavro says what is wrong, or reads it
+            pass
+    return _by_fastavro(container(told.schema, codec, sync) + blocks, rows, told.arrow, where)
 
 
-def _by_polars(file: bytes, arrow: pa.StructType) -> pa.StructArray:
-    table = pl.read_avro(io.BytesIO(file)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    columns = [column.combine_chunks().cast(field.type) for column, field in zip(table.columns, arrow, strict=True)]
-    return pa.StructArray.from_arrays(columns, fields=list(arrow))
+def frame_of(blocks: bytes, rows: int, told: Wire, *, codec: str, sync: bytes) -> pl.DataFrame | None:
+    """The same as a frame of the wire schema's columns, in Polars' own layout; None where only fastavro can tell."""
+    if not told.columnar or codec not in _POLARS_CODECS:
+        return None
+    try:
+        frame = pl.read_avro(io.BytesIO(container(told.schema, codec, sync) + blocks))
+    except _POLARS_FAILURES:
+        return None
+    return frame if frame.height == rows else None
 
 
 def _by_fastavro(file: bytes, rows: int, arrow: pa.StructType, where: str) -> pa.StructArray:

@@ -8,7 +8,7 @@ Then the batch is halved, down to the messages that are at fault.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..avro_blocks import SYNC_BYTES, block
 from ..errors import SourceError
 from . import columns
 from .decoding import Layout, decode, layout_of, record_of
+from .own import own_record
 from .reading import READER, RUN_ROWS, reader_of, resolved, table
 from .types import Record
 from .wire import Wire
@@ -60,20 +61,54 @@ def read_framed(messages: Sequence[bytes | None], schemas_by_id: Mapping[int, Av
         ContractError: the reader's schema is malformed or has no columnar form, or does not resolve a schema that
             messages name.
     """
-    wanted, data = reader_of(reader), pa.array(messages, pa.large_binary())
+    wanted = reader_of(reader)
+    parts, bad = _by_schema(messages, schemas_by_id, lambda _: wanted)
+    arrays = [pa.array([], columns.arrow_type(wanted, READER)), *[array for part in parts for array in part.arrays]]
+    indexes = np.concatenate([np.zeros(0, np.int64), *[part.indexes for part in parts]])
+    return _in_order(table(arrays), indexes, bad)
+
+
+def read_framed_apart(
+    messages: Sequence[bytes | None], schemas_by_id: Mapping[int, AvroType]
+) -> tuple[dict[int, Framed], tuple[BadMessage, ...]]:
+    """Framed messages as their own schemas have them: the rows of each id that is named, and the bad ones of all.
+
+    What has no column of its own is text (see `own`). A message is bad as for `read_framed`.
+
+    Raises:
+        ContractError: a schema that messages name is malformed, or contains itself.
+    """
+    parts, bad = _by_schema(messages, schemas_by_id, lambda writer: own_record(writer.record))
+    return {part.id: Framed(table(part.arrays), part.indexes, ()) for part in parts if part.arrays}, tuple(bad)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Messages of one id that are good: their rows, and the message of each row."""
+
+    id: int
+    arrays: list[pa.StructArray]
+    indexes: npt.NDArray[np.int64]
+
+
+def _by_schema(
+    messages: Sequence[bytes | None], schemas_by_id: Mapping[int, AvroType], reader: Callable[[Layout], Record]
+) -> tuple[list[_Part], list[BadMessage]]:
+    """Messages by their ids, each read by what `reader` gives for its schema; and the bad ones, in their order."""
+    data = pa.array(messages, pa.large_binary())
     ids = _ids(data, schemas_by_id)
     bad = [BadMessage(row, _unframed(messages[row], int(ids[row]))) for row in np.flatnonzero(ids < 0).tolist()]
-    arrays, indexes = [pa.array([], columns.arrow_type(wanted, READER))], [np.zeros(0, np.int64)]
+    parts = []
     for id_ in np.unique(ids[ids >= 0]).tolist():
         where = f"schema {id_}"
         writer = layout_of(record_of(schemas_by_id[id_], where=where), where=where)
         rows = np.flatnonzero(ids == id_)
         own = data if len(rows) == len(data) else data.take(pa.array(rows))
-        good, failed = _isolated(own, writer, wanted, where)
-        arrays += [array for _, _, array in good]
-        indexes += [rows[start:stop] for start, stop, _ in good]
+        good, failed = _isolated(own, writer, reader(writer), where)
+        indexes = [np.zeros(0, np.int64), *[rows[start:stop] for start, stop, _ in good]]
+        parts.append(_Part(id_, [array for _, _, array in good], np.concatenate(indexes)))
         bad += [BadMessage(int(rows[index]), reason) for index, reason in failed]
-    return _in_order(table(arrays), np.concatenate(indexes), sorted(bad, key=lambda one: one.index))
+    return parts, sorted(bad, key=lambda one: one.index)
 
 
 def _in_order(rows: pa.Table, indexes: npt.NDArray[np.int64], bad: list[BadMessage]) -> Framed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .types import Array, Decimal, Enum, Field, Fixed, Map, Named, Plain, Primitive, Record, Type, Union, label
+from .types import ANY, Array, Decimal, Enum, Field, Fixed, Map, Named, Plain, Primitive, Record, Type, Union, label
 
 PROMOTIONS: dict[str, frozenset[str]] = {
     "int": frozenset({"long", "float", "double"}),
@@ -18,6 +18,8 @@ _TIMES = ("date", "time-", "timestamp-", "local-timestamp-")
 
 def matches(writer: Type, reader: Type) -> bool:
     """Whether two types match: kinds, names, sizes, items; what records hold is not looked at."""
+    if reader is ANY:
+        return True
     match writer, reader:
         case (Union(), _) | (_, Union()):
             return True

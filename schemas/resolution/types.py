@@ -32,6 +32,9 @@ class Primitive:
     logical: str | Decimal | None = None
 
 
+ANY = Primitive("string", "any")  # of a reader: whatever the writer's type, told as text (see `own`)
+
+
 @dataclass(eq=False, slots=True)
 class Named:
     """What records, enums and fixed have in common; all names are full names."""

@@ -8,12 +8,19 @@ Events of eight columns; the reader's schema renames one, widens one, drops one 
     fastavro, table  the same: fastavro.reader with the reader's schema, its dicts made an Arrow table
     fastavro, dicts  the dicts alone
     pl.read_avro     a frame of the writer's schema: nothing is resolved
+
+Then the bare decoders, each to columns of the file's own schema; those that are not reclake's are measured where they
+are installed (pip install --no-deps jetliner datafusion polars-avro). They also differ in processor seconds, since some
+use more threads than one: see docs/adr/0007.
 """
 
 from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,8 @@ import polars as pl
 import pyarrow as pa
 from compare import arguments, in_turn, report
 
+from reclake.pipelines.sources import SourceBatch, open_source
+from reclake.schemas.contract import shipped
 from reclake.schemas.resolution import read, read_framed
 
 SEED = 7
@@ -101,6 +110,54 @@ def containers(rows: list[dict[str, Any]], arrow: pa.Schema, rounds: int) -> Non
             report(title, in_turn(contenders, rounds=rounds), rows=len(rows), unit="events")
 
 
+def decoders(rows: list[dict[str, Any]], rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "events.avro"
+        with path.open("wb") as file:
+            fastavro.writer(file, WRITER, rows)
+
+        def dicts() -> int:
+            with path.open("rb") as file:
+                return sum(1 for _ in fastavro.reader(file))
+
+        contenders: dict[str, Callable[[], object]] = {
+            "reclake, as ingest decodes": lambda: [batch.frame for batch in ingested(path)],
+            "pl.read_avro": lambda: pl.read_avro(path),
+            "fastavro, dicts": dicts,
+        }
+        for name, read_by in PEERS.items():
+            if find_spec(name) is not None:
+                contenders[name] = partial(read_by, str(path))
+        report(
+            f"bare decoders, {len(rows):,} events", in_turn(contenders, rounds=rounds), rows=len(rows), unit="events"
+        )
+
+
+def ingested(path: Path) -> Iterator[SourceBatch]:
+    return open_source(path, contract=shipped("events"), batch_rows=250_000).batches()
+
+
+def by_jetliner(path: str) -> object:
+    import jetliner
+
+    return jetliner.read_avro(path)
+
+
+def by_datafusion(path: str) -> object:
+    import datafusion
+
+    return datafusion.SessionContext().read_avro(path).collect()
+
+
+def by_polars_avro(path: str) -> object:
+    import polars_avro
+
+    return polars_avro.read_avro(path)
+
+
+PEERS = {"jetliner": by_jetliner, "datafusion": by_datafusion, "polars_avro": by_polars_avro}
+
+
 def messages(rows: list[dict[str, Any]], arrow: pa.Schema, rounds: int) -> None:
     framed = []
     for row in rows:
@@ -132,6 +189,7 @@ def main() -> None:
             fastavro.writer(file, WRITER, [])
         arrow = read(path, READER).schema
     containers(rows, arrow, rounds)
+    decoders(rows, rounds)
     messages(rows[: len(rows) // 2], arrow, rounds)
 
 

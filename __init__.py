@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .pipelines.feed import Feed
+    from .pipelines.feed import Cache, Feed, Mix, Negatives
     from .pipelines.lake import Lake
 
     __version__: str
 
-__all__ = ["Feed", "Lake", "__version__"]
+__all__ = ["Cache", "Feed", "Lake", "Mix", "Negatives", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,10 +21,10 @@ def __getattr__(name: str) -> object:
         from .pipelines.lake import Lake
 
         return Lake
-    if name == "Feed":
-        from .pipelines.feed import Feed
+    if name in ("Cache", "Feed", "Mix", "Negatives"):
+        from .pipelines import feed
 
-        return Feed
+        return getattr(feed, name)
     if name == "__version__":
         from importlib.metadata import version
 

@@ -81,6 +81,7 @@ def write_shards(folder: Path, users: int, samples_per_user: int, length: int) -
         recipe={"name": "benchmark", "version": 1, "fingerprint": "00"},
         pin={"name": "benchmark", "tables": {}},
         history_length=length,
+        window_us=0,
         labels=("click",),
         features=(),
         samples=samples,

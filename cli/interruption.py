@@ -63,7 +63,7 @@ def digest(batch: Batch) -> str:
 
 
 def _feed(shards: Path, seed: int, *, workers: int = 0) -> Feed:
-    samples = Feed(shards, batch_size=1, shuffle=False).samples
+    samples = Feed(shards, batch_size=1, order="stored").samples
     return Feed(shards, batch_size=max(1, min(BATCH_SIZE, samples // 4)), seed=seed, workers=workers)
 
 

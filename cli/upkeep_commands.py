@@ -133,14 +133,17 @@ def _show(output: Output, receipt: Receipt) -> None:
 
 @click.command()
 @lake_argument
+@click.option("--leaks", metavar="PIN", help="Check every event of every sample's history at a pin instead.")
 @json_option
-def doctor(lake: str, machine: bool) -> int:
+def doctor(lake: str, leaks: str | None, machine: bool) -> int:
     """Check that the lake keeps its promises. Exit status 1 if one is broken."""
     from ..pipelines.doctor import examine
+    from ..pipelines.leaks import audit
 
     output = Output(machine)
+    catalog = Lake.open(lake).catalog
     with output.running() as run:
-        findings = examine(Lake.open(lake).catalog, run=run)
+        findings = examine(catalog, run=run) if leaks is None else audit(catalog, leaks, run=run)
     output.table(
         "doctor", ["", "promise", "found"], [["ok" if f.kept else "BROKEN", f.promise, f.detail] for f in findings]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..schemas.contract import Contract, load
-from ..schemas.times import Time, to_us
+from ..schemas.times import Time, duration_us, to_us
 from ..storage.catalog import DEFAULT_BUCKETS, Catalog
 from .run import Run, wall_clock_us
 
@@ -170,15 +170,35 @@ class Lake:
         return carry_out(self.catalog, run=run)
 
     def pack(
-        self, recipe: str, *, pin: str, out: str | Path, history: int | None = None, run: Run | None = None
+        self,
+        recipe: str,
+        *,
+        pin: str,
+        out: str | Path,
+        history: int | None = None,
+        window: str | None = None,
+        run: Run | None = None,
     ) -> PackResult:
-        """Write the pinned samples of a recipe as shards that a feed reads. See pipelines.pack.pack."""
+        """Write the pinned samples of a recipe as shards that a feed reads. See pipelines.pack.pack.
+
+        With a window, such as "1h", the shards follow time: for feeds whose order is "chronological".
+        """
         from .packing import pack
 
         def report(done: int, total: int) -> None:
             (run or Run()).progress(f"pack {recipe}", done, total)
 
-        return pack(self.catalog, recipe, pin=pin, out=Path(out), history=history, progress=report, run=run)
+        window_us = 0 if window is None else duration_us(window)
+        return pack(
+            self.catalog,
+            recipe,
+            pin=pin,
+            out=Path(out),
+            history=history,
+            window_us=window_us,
+            progress=report,
+            run=run,
+        )
 
     def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from . import documents
 from .faults import translated
-from .shard_manifest import MANIFEST
+from .shard_manifest import ITEMS, MANIFEST
 from .shards import CONTENT
 from .traces import Wanted
 
@@ -69,6 +69,7 @@ def remove(root: Path, output: Output) -> None:
         shutil.rmtree(output.path / CONTENT, ignore_errors=True)
         for file in output.path.glob("shard-*.parquet"):
             file.unlink()
+        (output.path / ITEMS).unlink(missing_ok=True)
         leaving.unlink(missing_ok=True)
         if output.path.is_dir() and not any(output.path.iterdir()):
             output.path.rmdir()

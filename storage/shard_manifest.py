@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from ..schemas.errors import ShardError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+ITEMS = "items.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,31 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """One Parquet file, and the samples, rows and events of each of its chunks (row groups)."""
+    """One Parquet file, and the samples, rows and events (in all, and by tier) of each of its chunks (row groups).
+
+    Damage is found where it is read: `footer_blake2b` covers the last `footer_bytes`, all behind the last chunk, and
+    `chunk_crc32` each chunk's bytes, column by column in the order of the footer.
+    """
 
     file: str
     rows: int
     samples: int
     bytes: int
     blake2b: str
+    footer_bytes: int
+    footer_blake2b: str
     chunk_rows: tuple[int, ...]
     chunk_samples: tuple[int, ...]
     chunk_events: tuple[int, ...]
+    chunk_tiers: tuple[tuple[int, ...], ...]
+    chunk_windows: tuple[int, ...]
+    chunk_crc32: tuple[tuple[int, ...], ...]
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ShardFile:
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
-        return cls(**fields)
+        nested = {name: tuple(tuple(each) for each in document[name]) for name in ("chunk_tiers", "chunk_crc32")}
+        return cls(**(fields | nested))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Manifest:
     recipe: dict[str, Any]  # name, version, fingerprint
     pin: dict[str, Any]  # name, tables: versions by table
     history_length: int
+    window_us: int  # rows are apart by windows of request_time of this length, in their order; 0: they are not
     labels: tuple[str, ...]
     features: tuple[str, ...]
     samples: tuple[Column, ...]
@@ -69,6 +81,7 @@ class Manifest:
     samples_blake2b: str  # digest of every row's user_id, sample_id and seen, in order
     users: int
     shards: tuple[ShardFile, ...]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # bytes and blake2b of the files beside the shards
 
     @property
     def sample_count(self) -> int:
@@ -82,12 +95,13 @@ class Manifest:
             "recipe": self.recipe,
             "pin": self.pin,
             "history_length": self.history_length,
+            "window_us": self.window_us,
         }
 
     @property
     def fingerprint(self) -> str:
         chunks = [[list(s.chunk_samples), list(s.chunk_events)] for s in self.shards]
-        return _digest(json.dumps([self.identity, self.samples_blake2b, chunks], sort_keys=True).encode())
+        return digest_of(json.dumps([self.identity, self.samples_blake2b, chunks], sort_keys=True).encode())
 
     def to_json(self) -> dict[str, Any]:
         document = {
@@ -102,8 +116,9 @@ class Manifest:
             "samples_blake2b": self.samples_blake2b,
             "users": self.users,
             "shards": [asdict(shard) for shard in self.shards],
+            "files": self.files,
         }
-        return document | {"digest": _digest(json.dumps(document, sort_keys=True).encode())}
+        return document | {"digest": digest_of(json.dumps(document, sort_keys=True).encode())}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
@@ -111,6 +126,7 @@ class Manifest:
             recipe=document["recipe"],
             pin=document["pin"],
             history_length=document["history_length"],
+            window_us=document["window_us"],
             labels=tuple(document["labels"]),
             features=tuple(document["features"]),
             samples=tuple(Column(**c) for c in document["samples"]),
@@ -120,13 +136,22 @@ class Manifest:
             samples_blake2b=document["samples_blake2b"],
             users=document["users"],
             shards=tuple(ShardFile.from_json(s) for s in document["shards"]),
+            files=document["files"],
         )
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a folder whose shards are complete. The caller renames the folder into place."""
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write, and return, the manifest of a folder whose files are complete. The caller renames it into place."""
+    shards = {shard.file for shard in manifest.shards}
+    others = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in {MANIFEST, *shards})
+    described = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "blake2b": file_digest(path)}
+        for path in others
+    }
+    manifest = replace(manifest, files=described)
     text = json.dumps(manifest.to_json(), sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -136,16 +161,22 @@ def read_manifest(folder: Path) -> Manifest:
         ShardError: there is none, it is of another format version, or its bytes are not what was written.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    return parse_manifest(path.read_bytes() if path.is_file() else None, folder, folder.exists())
+
+
+def parse_manifest(data: bytes | None, where: object, exists: bool = True) -> Manifest:
+    """As `read_manifest`, of the bytes of the file; None where there is no such file."""
+    path = f"{where}/{MANIFEST}"
+    if data is None:
         raise ShardError(
             "no shard set here",
-            where=folder,
+            where=where,
             expected=f"a folder with {MANIFEST}",
-            got="no such folder" if not folder.exists() else "a path without a manifest",
+            got="a path without a manifest" if exists else "no such folder",
             hint="write one with `reclake pack LAKE RECIPE --pin NAME --out DIR`",
         )
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(data)
         version = document["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError("the manifest cannot be read", where=path, expected="JSON", got=repr(error)) from None
@@ -158,7 +189,7 @@ def read_manifest(folder: Path) -> Manifest:
             hint="pack again, or install the release of reclake that wrote it",
         )
     written = document.pop("digest", None)
-    digest = _digest(json.dumps(document, sort_keys=True).encode())
+    digest = digest_of(json.dumps(document, sort_keys=True).encode())
     if written != digest:
         raise ShardError("the manifest was changed after it was written", where=path, expected=written, got=digest)
     return Manifest.from_json(document)
@@ -170,5 +201,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """BLAKE2b-128, as hex."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()

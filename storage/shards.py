@@ -10,7 +10,8 @@ A shard set is a folder:
 A row of a shard:
 
     user_id, first_ordinal                      int64; the ordinal of the first event of the row's window
-    history: struct<FIELD: list<...>>           the events [first_ordinal, max(seen)) of the user, oldest first
+    history: struct<FIELD: list<...>>           the events [first_ordinal, max(seen)) of the user, oldest first; of long
+                                                windows the newest, and the rest in history_1, history_2: shard_layout
     samples: struct<sample_id: list<int64> …>   the user's samples; `timeline[seen-L : seen]` is inside the window
 
 A user has several rows where that costs nothing (windows that do not touch) or keeps a chunk bounded (very many
@@ -20,6 +21,7 @@ null. This module imports numpy and pyarrow only: trainers load it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +34,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas.errors import ShardError
-from .shard_manifest import Column, ShardFile, file_digest, read_manifest
+from .shard_files import Cache, OpenShard, files_of
+from .shard_layout import Ranges, column_ranges, crc32, places_of, tier_name, tiers_read
+from .shard_layout import tiers as tiers_of
+from .shard_manifest import Column, ShardFile, digest_of, file_digest, parse_manifest
 
 CONTENT = "content"
 CONTENT_ROW = "content_row"
@@ -66,17 +71,44 @@ class Content:
 
     vectors: npt.NDArray[np.float32]
     present: npt.NDArray[np.bool_]
+    opened: tuple[Path, Path, str, dict[str, Any]]
+
+    @classmethod
+    def open(cls, array: Path, index: Path, name: str, entry: dict[str, Any]) -> Content:
+        try:
+            vectors = np.load(array, mmap_mode="r")
+            present = pq.read_table(index, columns=[name])[name]
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ShardError("content cannot be read", where=array, expected="a NumPy array", got=str(error)) from error
+        shape = (entry["rows"], entry["dimensions"])
+        if vectors.shape != shape or len(present) != shape[0]:
+            raise ShardError("not the content that was packed", where=array, expected=shape, got=vectors.shape)
+        return cls(vectors, as_numpy(present), (array, index, name, entry))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process maps the file itself: vectors are never copied."""
+        return Content.open, self.opened
 
 
 class ShardSet:
-    """A shard set open for reading; `ShardSet(folder)` checks the manifest and the sizes of all files."""
+    """A shard set open for reading; `ShardSet(path)` checks the manifest and the sizes of all files.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = read_manifest(folder)
-        self._footers: dict[int, pq.FileMetaData] = {}
+    Args:
+        path: a folder, or the URI of one.
+        cache: where chunks of remote shards are kept.
+
+    Raises:
+        ShardError: there is no shard set, or its manifest or a file is not what was written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cache: Cache | None = None) -> None:
+        self._files = files_of(path, cache)
+        self.where = self._files.where
+        exists = "://" in self.where or Path(self.where).exists()
+        self.manifest = parse_manifest(self._files.manifest(), self.where, exists)
+        self._footers: dict[int, tuple[pq.FileMetaData, Ranges]] = {}
         for shard in self.manifest.shards:
-            self._check_size(shard)
+            self._files.check(shard)
 
     @cached_property
     def chunk_samples(self) -> npt.NDArray[np.int64]:
@@ -92,24 +124,47 @@ class ShardSet:
     def _first_chunks(self) -> npt.NDArray[np.int64]:
         return np.cumsum([0] + [len(s.chunk_samples) for s in self.manifest.shards])
 
-    def read_chunk(self, chunk: int, *, samples: Sequence[str], history: Sequence[str]) -> Chunk:
-        """Read the named columns of one chunk; nothing else of it is decoded. Safe to call from several threads.
+    @cached_property
+    def chunk_windows(self) -> npt.NDArray[np.int64]:
+        """The window of time of each chunk, in storage order; see `Manifest.window_us`."""
+        return np.array([n for s in self.manifest.shards for n in s.chunk_windows], dtype=np.int64)
+
+    def events_read(self, length: int) -> npt.NDArray[np.int64]:
+        """Events that each chunk gives where windows of `length` are read, in storage order."""
+        count = tiers_read(self.manifest.history_length, length)
+        return np.array([sum(n[:count]) for s in self.manifest.shards for n in s.chunk_tiers], dtype=np.int64)
+
+    def read_chunk(
+        self, chunk: int, *, samples: Sequence[str], history: Sequence[str], length: int | None = None
+    ) -> Chunk:
+        """Read the named columns of one chunk; nothing else of it is read. Safe to call from several threads.
+
+        Args:
+            length: events of a window that are needed at most; all by default. With it `samples` must name `seen`.
 
         Raises:
-            ShardError: the file is missing, truncated, corrupt, or does not hold what the manifest says.
+            ShardError: naming the file: it is missing, truncated, corrupt, or does not hold what the manifest says.
         """
         index = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
         shard = self.manifest.shards[index]
         group = chunk - int(self._first_chunks[index])
-        columns = ["user_id", "first_ordinal"]
-        columns += [f"samples.{name}" for name in samples] + [f"history.{name}" for name in history]
-        path = self.folder / shard.file
+        packed = self.manifest.history_length
+        tiers = range(tiers_read(packed, packed if length is None else length) if history else 0)
+        columns = ["user_id", "first_ordinal", *(f"samples.{name}" for name in samples)]
+        columns += [f"{tier_name(tier)}.{name}" for tier in tiers for name in history]
+        leaves = {*columns[:2], *(f"{name}.list.element" for name in columns[2:])}
         try:
-            with self._open(index, path) as file:
-                table = file.read_row_group(group, columns=columns, use_threads=False)
+            # A ParquetFile must not be shared by threads; its parsed footer may be, and parsing is what costs.
+            with self._files.open(shard) as opened:
+                footer, ranges = self._footer(index, opened)
+                self._check_chunk(shard, group, opened, footer, ranges, leaves)
+                with pq.ParquetFile(opened.source, metadata=footer) as file:
+                    table = file.read_row_group(group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise ShardError("a shard cannot be read", where=path, expected="valid Parquet", got=str(error)) from error
-        return self._chunk(table, shard, group, samples, history)
+            raise ShardError(
+                "a shard cannot be read", where=self._at(shard), expected="valid Parquet", got=str(error)
+            ) from error
+        return self._chunk(table, shard, group, samples, history, len(tiers))
 
     def content(self, name: str) -> Content:
         """The vectors of one content column.
@@ -118,79 +173,130 @@ class ShardSet:
             ShardError: the array is missing, or not of the shape the manifest says.
         """
         entry = self.manifest.content[name]
-        path = self.folder / entry["file"]
-        try:
-            vectors = np.load(path, mmap_mode="r")
-            present = pq.read_table(self.folder / CONTENT / "index.parquet", columns=[name])[name]
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ShardError("content cannot be read", where=path, expected="a NumPy array", got=str(error)) from error
-        shape = (entry["rows"], entry["dimensions"])
-        if vectors.shape != shape or len(present) != shape[0]:
-            raise ShardError("not the content that was packed", where=path, expected=shape, got=vectors.shape)
-        return Content(vectors, _numpy(present))
+        return Content.open(self.whole(entry["file"]), self.whole(f"{CONTENT}/index.parquet"), name, entry)
+
+    def whole(self, name: str) -> Path:
+        """The local path of a file beside the shards; its length is checked.
+
+        Raises:
+            ShardError: it is not there, or not as long as it was packed.
+        """
+        known = self.manifest.files[name]
+        path = self._files.whole(name, known["blake2b"])
+        size = path.stat().st_size if path.is_file() else None
+        if size != known["bytes"]:
+            raise ShardError(
+                "a file of a shard set is not as it was packed",
+                where=path,
+                expected=f"{known['bytes']} bytes",
+                got="no file" if size is None else f"{size} bytes",
+                hint="copy the file again, or pack again",
+            )
+        return path
 
     def verify(self) -> int:
-        """Digest every shard and compare with the manifest; returns the bytes that were read.
+        """Digest every file and compare with the manifest; returns the bytes that were read.
 
         Raises:
             ShardError: naming the first file that differs.
         """
         for shard in self.manifest.shards:
-            self._check_size(shard)
-            digest = file_digest(self.folder / shard.file)
-            if digest != shard.blake2b:
-                where = self.folder / shard.file
-                raise ShardError(
-                    "a shard was changed after it was packed", where=where, expected=shard.blake2b, got=digest
-                )
-        return sum(shard.bytes for shard in self.manifest.shards)
+            self._files.check(shard)
+        files = {shard.file: (shard.bytes, shard.blake2b) for shard in self.manifest.shards}
+        files |= {name: (known["bytes"], known["blake2b"]) for name, known in self.manifest.files.items()}
+        for name, (_, expected) in files.items():
+            digest = file_digest(self._files.whole(name, expected))
+            if digest != expected:
+                where = f"{self.where}/{name}"
+                raise ShardError("a file was changed after it was packed", where=where, expected=expected, got=digest)
+        return sum(size for size, _ in files.values())
 
-    def _check_size(self, shard: ShardFile) -> None:
-        path = self.folder / shard.file
-        hint = "copy the file again, or pack again"
-        if not path.is_file():
-            raise ShardError(
-                "a shard is missing", where=path, expected=f"{shard.bytes} bytes", got="no file", hint=hint
-            )
-        size = path.stat().st_size
-        if size != shard.bytes:
-            raise ShardError(
-                "a shard is not as long as it was packed",
-                where=path,
-                expected=f"{shard.bytes} bytes",
-                got=f"{size} bytes",
-                hint=hint,
-            )
+    def _at(self, shard: ShardFile) -> str:
+        return f"{self.where}/{shard.file}"
 
-    def _open(self, index: int, path: Path) -> pq.ParquetFile:
-        # A ParquetFile must not be shared by threads; its parsed footer may be, and parsing is what costs.
-        footer = self._footers.get(index)
-        file = pq.ParquetFile(path, metadata=footer, memory_map=True, page_checksum_verification=True)
-        if footer is None:
-            self._check_footer(self.manifest.shards[index], path, file.metadata)
-            self._footers[index] = file.metadata
-        return file
+    def _footer(self, index: int, opened: OpenShard) -> tuple[pq.FileMetaData, Ranges]:
+        known = self._footers.get(index)
+        if known is not None:
+            return known
+        shard = self.manifest.shards[index]
+        self._files.check(shard)
+        begin = shard.bytes - shard.footer_bytes
 
-    def _check_footer(self, shard: ShardFile, path: Path, footer: pq.FileMetaData) -> None:
-        self._check_size(shard)
+        def wrong() -> bool:
+            return digest_of(opened.source.read_at(shard.footer_bytes, begin)) != shard.footer_blake2b
+
+        if wrong():
+            opened.fetch(begin, shard.bytes, wrong)
+            if wrong():
+                raise _damaged(self._at(shard), "its footer")
+        footer = pq.read_metadata(opened.source)
         rows = tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
         if rows != shard.chunk_rows:
-            raise ShardError("not the rows that were packed", where=path, expected=shard.chunk_rows, got=rows)
-        leaves = sorted(footer.schema.column(i).path for i in range(len(footer.schema)))
-        expected = ["first_ordinal", "user_id"]
-        expected += [f"history.{c.name}.list.element" for c in self.manifest.history]
-        expected += [f"samples.{c.name}.list.element" for c in self.manifest.samples]
-        if leaves != sorted(expected):
-            raise ShardError("not the columns that were packed", where=path, expected=sorted(expected), got=leaves)
+            raise ShardError(
+                "not the rows that were packed", where=self._at(shard), expected=shard.chunk_rows, got=rows
+            )
+        self._check_schema(shard, footer)
+        self._footers[index] = footer, column_ranges(footer)
+        return self._footers[index]
+
+    def _check_schema(self, shard: ShardFile, footer: pq.FileMetaData) -> None:
+        fields = [pa.field("user_id", "int64"), pa.field("first_ordinal", "int64")]
+        found = footer.schema.to_arrow_schema()
+        got = {name: str(found.field(name).type) for name in ("user_id", "first_ordinal") if name in found.names}
+        expected = {field.name: str(field.type) for field in fields}
+        tiers = [(tier_name(n), self.manifest.history) for n in range(len(tiers_of(self.manifest.history_length)))]
+        for struct, columns in (*tiers, ("samples", self.manifest.samples)):
+            expected |= {f"{struct}.{c.name}": c.type for c in columns}
+            children = found.field(struct).type if struct in found.names else []
+            got |= {f"{struct}.{child.name}": str(child.type.value_type) for child in children}
+        if got != expected:
+            raise ShardError("not the columns that were packed", where=self._at(shard), expected=expected, got=got)
+
+    def _check_chunk(
+        self,
+        shard: ShardFile,
+        group: int,
+        opened: OpenShard,
+        footer: pq.FileMetaData,
+        ranges: Ranges,
+        leaves: set[str],
+    ) -> None:
+        """The bytes of the columns that are read have the manifest's checksums; remote ones are fetched first."""
+        names = [footer.schema.column(place).path for place in range(footer.num_columns)]
+        places = [place for place, name in enumerate(names) if name in leaves]
+
+        def wrong() -> list[int]:
+            sums = shard.chunk_crc32[group]
+            return [p for p in places if crc32(opened.source, *ranges[group, p].tolist()) != sums[p]]
+
+        bad = wrong()
+        if bad:
+            opened.fetch(int(ranges[group, :, 0].min()), int(ranges[group].sum(axis=1).max()), lambda: bool(wrong()))
+            bad = wrong()
+        if bad:
+            raise _damaged(self._at(shard), f"row group {group}, column {names[bad[0]]}")
 
     def _chunk(
-        self, table: pa.Table, shard: ShardFile, group: int, samples: Sequence[str], history: Sequence[str]
+        self, table: pa.Table, shard: ShardFile, group: int, samples: Sequence[str], history: Sequence[str], tiers: int
     ) -> Chunk:
-        path = self.folder / shard.file
+        path = self._at(shard)
         sample_offsets, sample_values = _lists(table, "samples", _pick(self.manifest.samples, samples), path)
-        history_offsets, history_values = _lists(table, "history", _pick(self.manifest.history, history), path)
+        fields = _pick(self.manifest.history, history)
+        read = [_lists(table, tier_name(tier), fields, path) for tier in range(max(1, tiers))]
+        history_offsets, places = places_of([offsets for offsets, _ in read])
+        history_values = {
+            field.name: read[0][1][field.name]
+            if len(read) == 1
+            else _joined([(place, values[field.name]) for place, (_, values) in zip(places, read, strict=True)])
+            for field in fields
+        }
+        first_ordinal = as_numpy(table["first_ordinal"])
+        if 0 < tiers < len(shard.chunk_tiers[group]):
+            reach = tiers_of(self.manifest.history_length)[tiers - 1]
+            first_seen = sample_values["seen"].array[sample_offsets[:-1]]  # the row's smallest: rows are in its order
+            first_ordinal = np.maximum(first_ordinal, first_seen - reach)
         got = f"{table.num_rows} rows, {sample_offsets[-1]} samples, {history_offsets[-1]} events"
-        events = shard.chunk_events[group] if history else 0
+        events = sum(shard.chunk_tiers[group][:tiers])
         expected = f"{shard.chunk_rows[group]} rows, {shard.chunk_samples[group]} samples, {events} events"
         if got != expected:
             raise ShardError(
@@ -200,13 +306,23 @@ class ShardSet:
                 got=got,
             )
         return Chunk(
-            user_id=_numpy(table["user_id"]),
-            first_ordinal=_numpy(table["first_ordinal"]),
+            user_id=as_numpy(table["user_id"]),
+            first_ordinal=first_ordinal,
             sample_offsets=sample_offsets,
             samples=sample_values,
             history_offsets=history_offsets,
             history=history_values,
         )
+
+
+def _damaged(path: str, place: str) -> ShardError:
+    return ShardError(
+        "a shard is damaged",
+        where=f"{path}, {place}",
+        expected="the bytes that were packed",
+        got="other bytes",
+        hint="copy the file again, or pack again",
+    )
 
 
 def _pick(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
@@ -215,7 +331,7 @@ def _pick(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
 
 
 def _lists(
-    table: pa.Table, struct: str, columns: Sequence[Column], path: Path
+    table: pa.Table, struct: str, columns: Sequence[Column], path: str
 ) -> tuple[npt.NDArray[np.int64], dict[str, Values]]:
     """Offsets (R+1,) and flat values of the lists of a struct column. All its lists must be equally long."""
     if not columns:
@@ -225,7 +341,7 @@ def _lists(
     values = {}
     for column in columns:
         lists = rows.field(column.name)
-        own = _numpy(lists.offsets)
+        own = as_numpy(lists.offsets)
         offsets = own if offsets is None else offsets
         if not np.array_equal(own, offsets):
             raise ShardError("lists of one row differ in length", where=f"{path}, {struct}.{column.name}")
@@ -234,17 +350,29 @@ def _lists(
     return offsets, values
 
 
+def _joined(parts: Sequence[tuple[Any, Values]]) -> Values:
+    """The values of one field from all tiers, each at its places."""
+    count = sum(len(values.array) for _, values in parts)
+    array = np.empty(count, dtype=parts[0][1].array.dtype)
+    valid = None if parts[0][1].valid is None else np.empty(count, dtype=np.bool_)
+    for places, values in parts:
+        array[places] = values.array
+        if valid is not None and values.valid is not None:
+            valid[places] = values.valid
+    return Values(array, valid)
+
+
 def _values(array: pa.Array, column: Column) -> Values:
-    values, valid = _numpy(array), _numpy(array.is_valid()) if column.nulls else None
+    values, valid = as_numpy(array), as_numpy(array.is_valid()) if column.nulls else None
     if array.null_count:
         # What lies under a null is undefined; the same input must give the same bytes.
         values = np.where(
-            _numpy(array.is_valid()), values, values.dtype.type(np.nan if values.dtype.kind == "f" else 0)
+            as_numpy(array.is_valid()), values, values.dtype.type(np.nan if values.dtype.kind == "f" else 0)
         )
     return Values(values, valid)
 
 
-def _numpy(array: pa.Array | pa.ChunkedArray) -> Array:
+def as_numpy(array: pa.Array | pa.ChunkedArray) -> Array:
     """The values of an Arrow array, undefined where it is null; times as integers. Copies booleans only.
 
     Arrow's own to_numpy (and pa.scalar) imports pandas wherever that is installed: half a second for every process.

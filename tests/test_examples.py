@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -49,3 +53,38 @@ def test_the_ten_lines_of_the_readme_run(checkout: Path, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     exec(block, {})
     assert len(reclake.Feed("shards/", batch_size=4, seed=1)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_ray_train_loop_goes_on_with_another_number_of_workers(checkout: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.train")
+    pytest.importorskip("torch")
+
+    rows = [
+        {"event_id": f"{n}", "user_id": n % 3, "item_id": n % 5, "event_type": "exposure", "event_time": time}
+        | {"available_at": time}
+        for n, time in enumerate(f"2024-03-01T10:{minute:02}:00" for minute in range(40))
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    lake = reclake.Lake.create(tmp_path / "lake")
+    lake.ingest("events", tmp_path / "a.jsonl")
+    lake.seal(through="2024-03-02")
+    lake.samples("ctr", day="2024-03-01")
+    lake.pin("p")
+    shards = lake.pack("ctr", pin="p", out=tmp_path / "shards").path
+
+    def run(*given: str) -> dict[str, Any]:
+        command = [sys.executable, str(checkout / "examples" / "ray_train.py"), str(shards)]
+        command += [str(tmp_path / "results"), "--batch-size", "5", *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[-3000:]
+        (found,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return dict(found)
+
+    first = run("--workers", "2", "--steps", "1")
+    assert (first["feed"]["epoch"], first["feed"]["position"], first["feed"]["world_size"]) == (0, 10, 2)
+    second = run("--workers", "1", "--steps", "1")
+    assert (second["feed"]["epoch"], second["feed"]["position"], second["feed"]["world_size"]) == (0, 15, 1)
+    batches = iter(reclake.Feed(shards, batch_size=5, seed=7))
+    assert second["first"] == list(batches)[2]["sample_id"][0]

@@ -50,7 +50,7 @@ def test_an_event_walks_from_source_to_trainer(lake: reclake.Lake, tmp_path: Pat
     lake.pin("one")
     packed = lake.pack("ctr", pin="one", out=tmp_path / "shards")
     assert (packed.samples, packed.users) == (2, 1)
-    feed = reclake.Feed(tmp_path / "shards", batch_size=8, shuffle=False)
+    feed = reclake.Feed(tmp_path / "shards", batch_size=8, order="stored")
     (batch,) = list(feed)
     assert batch["item_id"].tolist() == [100, 200]
     assert batch.history["item_id"].values.tolist() == [100]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ...storage.shards import CONTENT_ROW, Content
 
 # NumPy arrays, or torch tensors after to_torch().
 AnyArray = Any
+Change = Callable[[AnyArray], AnyArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,35 @@ class Jagged:
         return self.offsets[1:] - self.offsets[:-1]
 
     def padded(self, length: int, fill: float = 0) -> AnyArray:
-        """(B, length): each list from the left, `fill` behind it; of longer lists the last `length` values.
+        """(B, length): each list from the left, `fill` behind it; of longer lists the last `length` values."""
+        first, kept = self._last(length)
+        if isinstance(self.values, np.ndarray):
+            out: AnyArray = np.full((len(self), length), fill, dtype=self.values.dtype)
+            places: AnyArray = np.arange(length)
+        else:
+            import torch
 
-        For NumPy; call it before to_torch().
-        """
-        kept = np.minimum(self.lengths, length)
-        inside = np.arange(length) < kept[:, None]
-        first = self.offsets[1:] - kept
-        out = np.full((len(self), length), fill, dtype=self.values.dtype)
-        out[inside] = self.values[(first[:, None] + np.arange(length))[inside]]
+            out = self.values.new_full((len(self), length), fill)
+            places = torch.arange(length, device=self.values.device)
+        inside = places < kept[:, None]
+        out[inside] = self.values[(first[:, None] + places)[inside]]
         return out
+
+    def _last(self, length: int) -> tuple[AnyArray, AnyArray]:
+        """(B,) where the last `length` values of each list begin, and how many they are."""
+        lengths = self.lengths
+        kept = lengths - (lengths - length) * (lengths > length)
+        return self.offsets[1:] - kept, kept
+
+    def nested(self) -> AnyArray:
+        """(B, j) a torch nested tensor of jagged layout, on the same memory. After to_torch()."""
+        import torch
+
+        return torch.nested.nested_tensor_from_jagged(self.values, self.offsets)
+
+    def map(self, change: Change) -> Jagged:
+        """Each array changed."""
+        return Jagged(change(self.values), change(self.offsets), None if self.valid is None else change(self.valid))
 
 
 class Batch:
@@ -55,9 +75,27 @@ class Batch:
 
     Columns: sample_id, user_id, item_id, seen, request_time (µs UTC), negative, the labels, label_mature, the features
     (strings as codes into `Feed.vocabularies`, -1 for null). A batch stays valid however long it is kept.
+
+    history:   the windows by field: B of them, or the distinct ones only where the feed removes duplicates
+    inverse:   (B,) then: sample i has window inverse[i]; else None
+    negatives: `item_id` and `logq`, (B, count) each, where the feed draws any; `logq` of the samples' own items is then
+               a column
+    padding:   how many of the last samples came before in this epoch, and fill the batch
+    state:     of the feed behind this batch: JSON values for `Feed.load_state_dict`
     """
 
-    __slots__ = ("_columns", "_content", "_convert", "_valid", "history")
+    __slots__ = (
+        "_columns",
+        "_content",
+        "_device",
+        "_rows",
+        "_valid",
+        "history",
+        "inverse",
+        "negatives",
+        "padding",
+        "state",
+    )
 
     def __init__(
         self,
@@ -65,13 +103,21 @@ class Batch:
         valid: Mapping[str, AnyArray],
         history: Mapping[str, Jagged],
         content: Mapping[str, Content],
-        convert: Callable[[Any], AnyArray] = lambda array: array,
+        *,
+        inverse: AnyArray | None = None,
+        padding: int = 0,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
-        self._columns = columns
-        self._valid = valid
-        self._content = content
-        self._convert = convert
-        self.history = history
+        self._columns = dict(columns)
+        self._valid = dict(valid)
+        self._content = dict(content)
+        self._rows = columns.get(CONTENT_ROW)  # stays in this machine's memory, where the vectors are
+        self._device: Any = None
+        self.history = dict(history)
+        self.inverse = inverse
+        self.negatives: dict[str, AnyArray] = {}
+        self.padding = padding
+        self.state = dict(state or {})
 
     def __getitem__(self, name: str) -> AnyArray:
         return self._columns[name]
@@ -87,6 +133,17 @@ class Batch:
         """B, the number of samples."""
         return len(self._columns["sample_id"])
 
+    @property
+    def event_count(self) -> int:
+        """How many events its windows hold."""
+        return max((len(jagged.values) for jagged in self.history.values()), default=0)
+
+    @property
+    def dedup_factor(self) -> float:
+        """Samples a window: 1 where each has its own."""
+        windows = max((len(jagged) for jagged in self.history.values()), default=0)
+        return len(self) / windows if windows else 1.0
+
     def valid(self, name: str) -> AnyArray | None:
         """(B,) bool, False where the sample has no value (it reads 0 or NaN); None if none of the set lacks it."""
         return self._valid.get(name)
@@ -99,24 +156,17 @@ class Batch:
         content, rows, mask = self._content_rows(name)
         vectors = np.zeros((len(rows), content.vectors.shape[1]), dtype=np.float32)
         vectors[mask] = content.vectors[rows[mask]]
-        return self._convert(vectors)
+        return self._sent(vectors)
 
     def content_mask(self, name: str) -> AnyArray:
         """(B,) bool: whether a vector of the item was known at the request."""
-        return self._convert(self._content_rows(name)[2])
+        return self._sent(self._content_rows(name)[2])
 
-    def _content_rows(self, name: str) -> tuple[Content, Any, Any]:
-        content = self._content.get(name)
-        if content is None:
-            raise FeedError(
-                "no such content",
-                expected="one of " + ", ".join(self._content) if self._content else "a recipe that lists content",
-                got=repr(name),
-            )
-        rows = np.asarray(self._columns[CONTENT_ROW])
-        mask = rows >= 0
-        mask[mask] = content.present[rows[mask]]
-        return content, rows, mask
+    def add_negatives(self, items: AnyArray, logq: AnyArray, own_logq: AnyArray) -> None:
+        """Give the batch negatives: (B, count) each, and (B,)."""
+        if items.shape[1]:
+            self.negatives = {"item_id": items, "logq": logq}
+        self._columns["logq"] = own_logq
 
     def to_torch(self) -> Batch:
         """The same batch with torch tensors on the same memory.
@@ -130,11 +180,65 @@ class Batch:
             raise MissingExtraError(
                 "torch is not installed", expected="torch", got=str(error), hint="pip install 'reclake[torch]'"
             ) from error
-        convert = torch.from_numpy
-        history = {
-            name: Jagged(convert(j.values), convert(j.offsets), None if j.valid is None else convert(j.valid))
-            for name, j in self.history.items()
-        }
-        columns = {name: convert(array) for name, array in self._columns.items()}
-        valid = {name: convert(array) for name, array in self._valid.items()}
-        return Batch(columns, valid, history, self._content, convert)
+        return self._changed(torch.from_numpy, "cpu")
+
+    def pin_memory(self) -> Batch:
+        """Tensors in page-locked memory, from which copies to a GPU run beside its work. After to_torch()."""
+        return self._changed(lambda tensor: tensor.pin_memory(), self._device)
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
+        """Tensors on a device. After to_torch()."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking), device)
+
+    def keyed_jagged(self, *fields: str) -> AnyArray:
+        """The histories of some fields of one type as a TorchRec KeyedJaggedTensor. After to_torch().
+
+        Raises:
+            MissingExtraError: torchrec is not installed.
+        """
+        try:
+            from torchrec import KeyedJaggedTensor
+        except ImportError as error:
+            raise MissingExtraError(
+                "torchrec is not installed", expected="torchrec", got=str(error), hint="pip install torchrec"
+            ) from error
+        import torch
+
+        histories = [self.history[name] for name in fields]
+        return KeyedJaggedTensor(
+            keys=list(fields),
+            values=torch.cat([jagged.values for jagged in histories]),
+            lengths=torch.cat([jagged.lengths for jagged in histories]),
+        )
+
+    def _changed(self, change: Change, device: Any) -> Self:
+        other = object.__new__(type(self))
+        other._columns = {name: change(array) for name, array in self._columns.items()}
+        other._valid = {name: change(array) for name, array in self._valid.items()}
+        other._content, other._rows, other._device = self._content, self._rows, device
+        other.history = {name: jagged.map(change) for name, jagged in self.history.items()}
+        other.inverse = None if self.inverse is None else change(self.inverse)
+        other.negatives = {name: change(array) for name, array in self.negatives.items()}
+        other.padding, other.state = self.padding, self.state
+        return other
+
+    def _sent(self, array: Any) -> AnyArray:
+        """An array in the form of the batch."""
+        if self._device is None:
+            return array
+        import torch
+
+        return torch.from_numpy(array).to(self._device)
+
+    def _content_rows(self, name: str) -> tuple[Content, Any, Any]:
+        content = self._content.get(name)
+        if content is None:
+            raise FeedError(
+                "no such content",
+                expected="one of " + ", ".join(self._content) if self._content else "a recipe that lists content",
+                got=repr(name),
+            )
+        rows = np.asarray(self._rows)
+        mask = rows >= 0
+        mask[mask] = content.present[rows[mask]]
+        return content, rows, mask

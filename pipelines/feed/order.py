@@ -1,18 +1,20 @@
-"""The order of samples: pure arithmetic, a function of (seed, epoch, shard set) alone.
+"""The order of samples: pure arithmetic, a function of (seed, epoch, shard set, selection) alone.
 
 Two levels. The chunks (row groups) are permuted; consecutive chunks of that permutation form pools of about
 `pool_samples` samples; the samples of a pool are permuted. So a sample moves anywhere among its pool's chunks, which
-come from anywhere, and where position p is found takes one binary search: resuming never replays.
+come from anywhere, and where position p is found takes one binary search: resuming never replays. A chronological
+order does the same within each window of time, the windows one after the other.
 
 A permutation is the stable argsort of SplitMix64 outputs (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
 Generators, OOPSLA 2014). It is fixed by its constants, on every platform and version; numpy.random's streams are not.
-World size and batch size only cut the order: see `span`.
+World size and batch size only cut the order: see `step_at`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,8 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
 Int64s = npt.NDArray[np.int64]
+# What becomes of the samples at the end of an epoch that do not fill a step of all ranks.
+Remainder = Literal["split", "drop", "pad"]
 
 
 def splitmix64(state: int) -> int:
@@ -41,9 +45,9 @@ def key(*words: int) -> int:
     return mixed
 
 
-def permutation(n: int, seed: int) -> Int64s:
-    """(n,) int64: the permutation that sorts the first n outputs of SplitMix64 started at `seed`, stably."""
-    z = np.arange(1, n + 1, dtype=np.uint64)
+def words(states: Int64s, seed: int) -> npt.NDArray[np.uint64]:
+    """(n,) uint64: output number i of SplitMix64 started at `seed`, for each i of `states`, from 0."""
+    z = states.astype(np.uint64) + np.uint64(1)
     z *= np.uint64(_GAMMA)
     z += np.uint64(seed & _MASK)
     z ^= z >> np.uint64(30)
@@ -51,7 +55,12 @@ def permutation(n: int, seed: int) -> Int64s:
     z ^= z >> np.uint64(27)
     z *= np.uint64(_MIX_2)
     z ^= z >> np.uint64(31)
-    return np.argsort(z, kind="stable")
+    return z
+
+
+def permutation(n: int, seed: int) -> Int64s:
+    """(n,) int64: the permutation that sorts the first n outputs of SplitMix64 started at `seed`, stably."""
+    return np.argsort(words(np.arange(n), seed), kind="stable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,7 @@ class EpochOrder:
 def epoch_order(
     chunk_samples: Int64s,
     chunk_events: Int64s,
+    chunk_windows: Int64s | None = None,
     *,
     fingerprint: str,
     seed: int | None,
@@ -119,22 +129,28 @@ def epoch_order(
     """The order of one epoch.
 
     Args:
-        chunk_samples, chunk_events: (C,) of each chunk in storage order.
+        chunk_samples, chunk_events: (C,) of each chunk in storage order; a chunk without samples is left out.
+        chunk_windows: (C,) ascending; chunks are mixed with those of the same window only. None is one window.
         fingerprint: hexadecimal, of the shard set.
         seed: None gives storage order.
         pool_samples, pool_events: a pool takes chunks as long as it exceeds neither, and at least one.
     """
     mixed = None if seed is None else key(seed, epoch, *_words(fingerprint))
-    count = len(chunk_samples)
-    chunks = np.arange(count) if mixed is None else permutation(count, key(mixed, 0))
+    chunks = np.arange(len(chunk_samples)) if mixed is None else permutation(len(chunk_samples), key(mixed, 0))
+    if chunk_windows is not None:
+        chunks = chunks[np.argsort(chunk_windows[chunks], kind="stable")]
+    chunks = chunks[chunk_samples[chunks] > 0]
+    count = len(chunks)
     samples = np.concatenate([[0], np.cumsum(chunk_samples[chunks])]).astype(np.int64)
     events = np.concatenate([[0], np.cumsum(chunk_events[chunks])]).astype(np.int64)
+    window = np.zeros(count, dtype=np.int64) if chunk_windows is None else chunk_windows[chunks]
     cuts = [0]
     while cuts[-1] < count:
         begin = cuts[-1]
         by_samples = np.searchsorted(samples, samples[begin] + pool_samples, side="right") - 1
         by_events = np.searchsorted(events, events[begin] + pool_events, side="right") - 1
-        cuts.append(max(begin + 1, int(min(by_samples, by_events))))
+        by_window = np.searchsorted(window, window[begin], side="right")
+        cuts.append(max(begin + 1, int(min(by_samples, by_events, by_window))))
     pool_chunks = np.array(cuts, dtype=np.int64)
     return EpochOrder(chunks, pool_chunks, samples[pool_chunks], mixed)
 
@@ -143,30 +159,66 @@ def _words(fingerprint: str) -> list[int]:
     return [int(fingerprint[at : at + 16], 16) for at in range(0, len(fingerprint), 16)]
 
 
-def span(position: int, samples: int, batch_size: int, rank: int, world_size: int) -> tuple[int, int, int]:
-    """(begin, end) of the rank's batch in the step that starts at `position`, and where the step ends.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rank's batch in one step: positions [begin, end) of each range, one after the other.
+
+    after:   the position behind the step of all ranks
+    padding: how many of the batch's samples, its last, come a second time to fill it
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    after: int
+    padding: int = 0
+
+
+def step_at(
+    position: int, samples: int, batch_size: int, rank: int, world_size: int, remainder: Remainder = "split"
+) -> Step:
+    """The rank's part of the step that starts at `position`.
 
     A step is the next world_size * batch_size positions, the ranks' batches one after the other. What remains at the
-    end of an epoch is one smaller step, split evenly: the ranks' sizes differ by one at most (and may be 0).
+    end of an epoch is one smaller step, split evenly: the ranks' sizes differ by one at most (and may be 0); or it is
+    filled up with positions from the start of the epoch.
     """
     size = min(world_size * batch_size, samples - position)
+    if remainder == "pad":
+        begin, end = position + rank * batch_size, position + (rank + 1) * batch_size
+        return Step(_wrapped(begin, end, samples), position + size, end - max(begin, min(end, samples)))
     base, extra = divmod(size, world_size)
     begin = position + rank * base + min(rank, extra)
-    return begin, begin + base + (rank < extra), position + size
+    return Step(((begin, begin + base + (rank < extra)),), position + size)
+
+
+def _wrapped(begin: int, end: int, samples: int) -> tuple[tuple[int, int], ...]:
+    """Positions [begin, end) modulo `samples`, as ranges."""
+    ranges = []
+    while begin < end:
+        first = begin % samples
+        length = min(end - begin, samples - first)
+        ranges.append((first, first + length))
+        begin += length
+    return tuple(ranges)
 
 
 def steps(
-    position: int, samples: int, batch_size: int, rank: int, world_size: int, *, drop_last: bool
-) -> Iterator[tuple[int, int, int]]:
-    """The `span` of each step that is left; with drop_last without the smaller one at the end."""
-    while position < samples:
-        if drop_last and samples - position < world_size * batch_size:
-            return
-        begin, end, position = span(position, samples, batch_size, rank, world_size)
-        yield begin, end, position
+    position: int,
+    samples: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    remainder: Remainder = "split",
+    *,
+    first: int = 0,
+    every: int = 1,
+) -> Iterator[Step]:
+    """Of the steps that are left number `first`, `first + every`, …; with "drop" without the smaller one at the end."""
+    for number in range(first, step_count(position, samples, batch_size, world_size, remainder), every):
+        begin = position + number * world_size * batch_size
+        yield step_at(begin, samples, batch_size, rank, world_size, remainder)
 
 
-def step_count(position: int, samples: int, batch_size: int, world_size: int, *, drop_last: bool) -> int:
+def step_count(position: int, samples: int, batch_size: int, world_size: int, remainder: Remainder = "split") -> int:
     """How many steps are left from `position`."""
     left, size = samples - position, world_size * batch_size
-    return left // size if drop_last else -(-left // size)
+    return left // size if remainder == "drop" else -(-left // size)

@@ -12,19 +12,27 @@ from ...schemas.errors import ShardError
 from ...storage.shard_manifest import Column
 from ...storage.shards import Chunk, Content, ShardSet, Values
 from .batch import Batch, Jagged
+from .expression import Expression, known
 from .order import EpochOrder
+from .selection import Rows, SamplePlan
 from .windows import Array, Buffers, Int64s, copy_windows, plan_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read of a shard set: which columns, how long the windows are, and onto which memory."""
+    """What is read of a shard set: which columns, how long the windows are, and onto which memory.
+
+    deduplicate: a batch holds each distinct window once, and which sample has which
+    events:      of a window only the events for which it holds are kept
+    """
 
     shards: ShardSet
     samples: tuple[Column, ...]
     history: tuple[Column, ...]
     length: int
     content: Mapping[str, Content]
+    deduplicate: bool = False
+    events: Expression | None = None
     buffers: Buffers = field(default_factory=Buffers)
 
 
@@ -34,13 +42,14 @@ class Pool:
     All arrays are laid out chunk after chunk; `within` says which sample comes at each place of the epoch's order.
     """
 
-    def __init__(self, reading: Reading, order: EpochOrder, index: int) -> None:
+    def __init__(self, reading: Reading, order: EpochOrder, index: int, plan: SamplePlan) -> None:
         self._reading = reading
         self._order = order
         self._index = index
+        self._plan = plan
         self._chunks = order.chunks_of(index)
-        self._samples_at = np.concatenate([[0], np.cumsum(reading.shards.chunk_samples[self._chunks])])
-        self._events_at = np.concatenate([[0], np.cumsum(reading.shards.chunk_events[self._chunks])])
+        self._samples_at = np.concatenate([[0], np.cumsum(plan.chunk_samples[self._chunks])])
+        self._events_at = np.concatenate([[0], np.cumsum(plan.chunk_events[self._chunks])])
         samples, events = int(self._samples_at[-1]), int(self._events_at[-1])
         lend, flags = reading.buffers.lend, np.dtype(np.bool_)
         self.user_id = lend(samples, np.dtype(np.int64))
@@ -66,31 +75,44 @@ class Pool:
         Raises:
             ShardError: it cannot be read, or a sample's window is not in it.
         """
-        reading = self._reading
-        samples = slice(int(self._samples_at[at]), int(self._samples_at[at + 1]))
+        reading, number = self._reading, int(self._chunks[at])
+        into = slice(int(self._samples_at[at]), int(self._samples_at[at + 1]))
+        named = [c.name for c in reading.history]
+        looked_at = [] if reading.events is None else [n for n in reading.events.columns if n not in named]
         chunk = reading.shards.read_chunk(
-            int(self._chunks[at]),
+            number,
             samples=[c.name for c in reading.samples],
-            history=[c.name for c in reading.history],
+            history=[*named, *looked_at],
+            length=reading.length,
         )
-        _store(chunk.samples, samples, self.columns, self.valid)
+        rows = self._plan.rows(number)
+        _store(chunk.samples, rows, into, self.columns, self.valid)
         per_row = np.diff(chunk.sample_offsets)
-        self.user_id[samples] = np.repeat(chunk.user_id, per_row)
+        self.user_id[into] = np.repeat(chunk.user_id, per_row)[rows]
         if not reading.history:
-            self.window_start[samples] = self.window_length[samples] = 0
+            self.window_start[into] = self.window_length[into] = 0
             return
         first_event = int(self._events_at[at])
-        _store(chunk.history, slice(first_event, int(self._events_at[at + 1])), self.history, self.history_valid)
-        start, length = _windows(chunk, per_row, reading.length, reading.shards, int(self._chunks[at]))
-        self.window_start[samples] = start + first_event
-        self.window_length[samples] = length
+        start, length = _windows(chunk, per_row, reading.length, reading.shards, number)
+        kept: Rows = slice(None)
+        if reading.events is not None:
+            holds = reading.events.evaluate(known(chunk.history, reading.shards.manifest.vocabularies)).true()
+            upto = np.concatenate([[0], np.cumsum(holds, dtype=np.int64)])
+            start, length, kept = upto[start], upto[start + length] - upto[start], np.flatnonzero(holds)
+        for name in named:
+            events = slice(first_event, first_event + len(chunk.history[name].array[kept]))
+            _store({name: chunk.history[name]}, kept, events, self.history, self.history_valid)
+        self.window_start[into] = start[rows] + first_event
+        self.window_length[into] = length[rows]
 
 
-def _store(values: Mapping[str, Values], at: slice, into: Mapping[str, Array], valid: Mapping[str, Array]) -> None:
+def _store(
+    values: Mapping[str, Values], rows: Rows, at: slice, into: Mapping[str, Array], valid: Mapping[str, Array]
+) -> None:
     for name, read in values.items():
-        into[name][at] = read.array
+        into[name][at] = read.array[rows]
         if read.valid is not None:
-            valid[name][at] = read.valid
+            valid[name][at] = read.valid[rows]
 
 
 def _windows(chunk: Chunk, per_row: Int64s, length: int, shards: ShardSet, number: int) -> tuple[Int64s, Int64s]:
@@ -107,29 +129,35 @@ def _windows(chunk: Chunk, per_row: Int64s, length: int, shards: ShardSet, numbe
         sample = chunk.samples["sample_id"].array[np.flatnonzero(outside)[0]]
         raise ShardError(
             "a sample's history is not in its row",
-            where=f"{shards.folder}, chunk {number}, sample {sample}",
+            where=f"{shards.where}, chunk {number}, sample {sample}",
             expected=f"the last {length} events before `seen`",
             hint="pack again",
         )
     return start, lengths
 
 
-def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading) -> Batch:
-    """The batch that is samples [begin, end) of each of some pools, one after the other. It owns its memory."""
+def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading, **more: Any) -> Batch:
+    """The batch that is samples [begin, end) of each of some pools, one after the other. It owns its memory.
+
+    `more` is what else `Batch` takes.
+    """
     chosen = [(pool, pool.within[begin:end]) for pool, begin, end in pieces]
     columns = {"user_id": np.concatenate([pool.user_id[rows] for pool, rows in chosen])}
     columns |= {c.name: np.concatenate([p.columns[c.name][rows] for p, rows in chosen]) for c in reading.samples}
     valid = {c.name: np.concatenate([p.valid[c.name][rows] for p, rows in chosen]) for c in reading.samples if c.nulls}
+    inverse, windows = None, [(p, p.window_start[rows], p.window_length[rows]) for p, rows in chosen]
+    if reading.deduplicate:
+        inverse, windows = _distinct(windows)
     plans, offsets = [], [np.zeros(1, dtype=np.int64)]
-    for pool, rows in chosen:
-        plan = plan_windows(pool.window_start[rows], pool.window_length[rows], offset=int(offsets[-1][-1]))
+    for _, start, length in windows:
+        plan = plan_windows(start, length, offset=int(offsets[-1][-1]))
         plans.append(plan)
         offsets.append(plan.offsets[1:])
     ends: Int64s = np.concatenate(offsets)
 
     def gathered(name: str, dtype: np.dtype[Any], masks: bool) -> Array:
         out = reading.buffers.lend(int(ends[-1]), dtype)
-        for (pool, _), plan in zip(chosen, plans, strict=True):
+        for (pool, _, _), plan in zip(windows, plans, strict=True):
             copy_windows(pool.history_valid[name] if masks else pool.history[name], plan, out)
         return out
 
@@ -138,4 +166,23 @@ def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading) -> Batch:
         c.name: Jagged(gathered(c.name, c.dtype, False), ends, gathered(c.name, flags, True) if c.nulls else None)
         for c in reading.history
     }
-    return Batch(columns, valid, history, reading.content)
+    return Batch(columns, valid, history, reading.content, inverse=inverse, **more)
+
+
+Windows = list[tuple[Pool, Int64s, Int64s]]
+
+
+def _distinct(windows: Windows) -> tuple[Int64s, Windows]:
+    """(B,) the number of each sample's window among the distinct ones, and those, in the order they first come."""
+    inverse, kept, before = [], [], 0
+    for pool, start, length in windows:
+        pairs = np.stack([start, np.where(length == 0, -1, length)], axis=1)
+        pairs[length == 0, 0] = -1  # empty windows are one
+        _, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        inverse.append(rank[place.ravel()] + before)
+        first = np.sort(first)
+        kept.append((pool, start[first], length[first]))
+        before += len(first)
+    return np.concatenate(inverse), kept

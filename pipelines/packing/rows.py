@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.errors import ShardError
+from ...storage.shard_layout import tier_name, tiers
 from ...storage.shards import CONTENT_ROW
 
 Int64s = npt.NDArray[np.int64]
@@ -75,15 +76,17 @@ def pack_bucket(
     _check_windows(timeline, index, np.repeat(user[starts], counts), np.repeat(first - offsets[:-1], counts))
     _check_known(samples, timeline, np.repeat(begin - first, ends - starts), seen, length)
     sample_offsets = np.append(starts, len(user))
-    history = [(name, timeline[name].gather(pl.Series(index))) for name in history_fields]
-    return pa.table(
-        {
-            "user_id": pa.array(user[starts]),
-            "first_ordinal": pa.array(first),
-            "history": _struct(history, offsets),
-            "samples": _struct([(name, samples[name]) for name in names], sample_offsets),
-        }
-    )
+    columns = {"user_id": pa.array(user[starts]), "first_ordinal": pa.array(first)}
+    end = counts
+    for number, reach in enumerate(tiers(length)):
+        # The events of the rows from `reach` before their first request on, that the newer tiers do not have.
+        begin_at = np.minimum(np.maximum(seen[starts] - reach - first, 0), end)
+        tier = np.concatenate([[0], np.cumsum(end - begin_at)])
+        chosen = index[np.repeat(offsets[:-1] + begin_at - tier[:-1], end - begin_at) + np.arange(tier[-1])]
+        history = [(name, timeline[name].gather(pl.Series(chosen))) for name in history_fields]
+        columns[tier_name(number)] = _struct(history, tier)
+        end = begin_at
+    return pa.table(columns | {"samples": _struct([(name, samples[name]) for name in names], sample_offsets)})
 
 
 def _int64(column: pl.Series) -> Int64s:

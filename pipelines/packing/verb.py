@@ -13,6 +13,7 @@ import polars as pl
 
 from ...schemas.errors import RecipeError, SamplesError, ShardError
 from ...schemas.recipe import Recipe
+from ...schemas.times import from_us
 from ...storage.faults import translated
 from ...storage.locks import deriving
 from ...storage.outputs import Output, register
@@ -51,16 +52,21 @@ def pack(
     pin: str,
     out: Path,
     history: int | None = None,
+    window_us: int = 0,
     progress: Callable[[int, int], None] | None = None,
     run: Run | None = None,
 ) -> PackResult:
     """Write the shard set of a recipe's samples at a pin into the folder `out`, one bucket in memory at a time.
 
+    With a window of time, shards hold one such window after the other, so that a feed can follow time. A user's history
+    is then stored once a window.
+
     The folder appears whole or not at all. Where it holds the same set already (pin, recipe, history), it is kept.
 
     Args:
         history: events of a window at most; the recipe's own by default.
-        progress: called with (buckets done, buckets).
+        window_us: length of the windows of request_time; 0 for none.
+        progress: called with (parts done, parts).
 
     Raises:
         PinError, RecipeError: the pin or recipe is unknown, or the pin has no samples of the recipe.
@@ -76,20 +82,23 @@ def pack(
     length = recipe.history_length if history is None else history
     if length < 0:
         raise ShardError("not a history length", expected="0 or more events", got=length)
+    if window_us < 0:
+        raise ShardError("not a window of time", expected="0 or more µs", got=window_us)
     tables = ["timelines", f"samples/{recipe_name}", *(["content"] if recipe.content else [])]
-    source = _Source(catalog, recipe, pinned, {name: pinned.version_of(name) for name in tables}, length)
+    versions = {name: pinned.version_of(name) for name in tables}
+    source = _Source(catalog, recipe, pinned, versions, length, window_us)
     _check_days(source, pin)
     identity = {
         "recipe": {"name": recipe.name, "version": recipe.version, "fingerprint": recipe.fingerprint},
         "pin": {"name": pin, "tables": source.versions},
     }
-    kept = _existing(out, identity, length)
+    identity |= {"history_length": length, "window_us": window_us}
+    kept = _existing(out, identity)
     if kept is not None:
         return _result(out, kept, kept=True)
     with deriving(catalog.root), _staged(out) as folder:
         register(catalog.root, Output("shards", out))
-        manifest = _write(source, folder, identity, progress)
-        write_manifest(folder, manifest)
+        manifest = write_manifest(folder, _write(source, folder, identity, progress))
     return _result(out, manifest, kept=False)
 
 
@@ -102,6 +111,7 @@ class _Source:
     pin: Pin
     versions: dict[str, int]
     length: int
+    window_us: int
 
     def scan(self, name: str) -> pl.LazyFrame:
         """A table as the pin's contracts say, fields by the names that the recipe has for them included."""
@@ -112,9 +122,25 @@ class _Source:
     def samples(self) -> str:
         return f"samples/{self.recipe.name}"
 
-    def bucket(self, number: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The samples of a bucket, and of its users' timelines what their windows need."""
-        samples = self.scan(self.samples).filter(pl.col("bucket") == number).collect()
+    def windows(self) -> list[int]:
+        """The windows of time that have samples, in order; one, 0, where time does not matter."""
+        if not self.window_us:
+            return [0]
+        found = self.scan(self.samples).select(self._window.unique().sort()).collect()
+        return found.to_series().to_list()
+
+    @property
+    def _window(self) -> pl.Expr:
+        return pl.col("request_time").dt.epoch("us") // self.window_us
+
+    def bucket(self, number: int, window: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The samples of a bucket and window, and of its users' timelines what their histories need."""
+        chosen = self.scan(self.samples).filter(pl.col("bucket") == number)
+        if self.window_us:
+            begin = from_us(window * self.window_us)
+            end = from_us((window + 1) * self.window_us)
+            chosen = chosen.filter(pl.col("request_time").is_between(begin, end, closed="left"))
+        samples = chosen.collect()
         needs = samples.group_by("user_id").agg(
             pl.max_horizontal(pl.col("seen").min() - self.length, 0).alias("_from"), pl.col("seen").max().alias("_to")
         )
@@ -164,32 +190,31 @@ def _write(
     writer = ShardWriter(folder)
     vocabularies: dict[str, list[str]] = {}
     try:
-        for bucket in range(buckets):
-            samples, timeline = source.bucket(bucket)
+        parts = [(window, bucket) for window in source.windows() for bucket in range(buckets)]
+        for done, (window, bucket) in enumerate(parts, 1):
+            samples, timeline = source.bucket(bucket, window)
             if samples.height:
                 if index is not None:
                     samples = index.number(samples)
                 samples, vocabularies = encode_strings(samples, recipe.features, vocabularies)
                 timeline, vocabularies = encode_strings(timeline, recipe.history_fields, vocabularies)
-                writer.add(
-                    pack_bucket(
-                        samples,
-                        timeline,
-                        length=source.length,
-                        history_fields=recipe.history_fields,
-                        labels=labels,
-                        features=recipe.features,
-                    )
+                rows = pack_bucket(
+                    samples,
+                    timeline,
+                    length=source.length,
+                    history_fields=recipe.history_fields,
+                    labels=labels,
+                    features=recipe.features,
                 )
+                writer.add(rows, window=window)
             if progress is not None:
-                progress(bucket + 1, buckets)
+                progress(done, len(parts))
         columns, history, digest = writer.close()
     finally:
         writer.abort()
     content = {} if index is None else write_content(folder, index, source.scan("content"), recipe.content)
     return Manifest(
         **identity,
-        history_length=source.length,
         labels=tuple(labels),
         features=recipe.features,
         samples=columns,
@@ -202,7 +227,7 @@ def _write(
     )
 
 
-def _existing(out: Path, identity: dict[str, Any], length: int) -> Manifest | None:
+def _existing(out: Path, asked: dict[str, Any]) -> Manifest | None:
     """The manifest of the same set, if `out` holds it; None if there is nothing."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
@@ -210,7 +235,6 @@ def _existing(out: Path, identity: dict[str, Any], length: int) -> Manifest | No
     if not (out / MANIFEST).is_file():
         raise ShardError("the folder holds something else", where=out, expected="no folder, or a shard set", hint=hint)
     manifest = read_manifest(out)
-    asked = identity | {"history_length": length}
     found = {name: manifest.identity[name] for name in asked}
     if found != asked:
         raise ShardError("the folder holds another shard set", where=out, expected=asked, got=found, hint=hint)

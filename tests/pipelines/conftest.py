@@ -83,29 +83,44 @@ def make_world(*, users: int, events: int, samples: int, seed: int = 1) -> World
 
 
 def write_set(
-    world: World, folder: Path, *, length: int, chunk_samples: int = 64, shard_bytes: int = 20_000, cuts: int = 3
+    world: World,
+    folder: Path,
+    *,
+    length: int,
+    chunk_samples: int = 64,
+    shard_bytes: int = 20_000,
+    cuts: int = 3,
+    window_us: int = 0,
 ) -> Path:
-    """The world as a shard set, given to the writer in `cuts` parts of whole users."""
+    """The world as a shard set, given to the writer in `cuts` parts of whole users (of each window of time)."""
     samples, vocabularies = encode_strings(world.samples, ["surface", "place"], {})
     timeline, vocabularies = encode_strings(world.timeline, ["item_id", "event_type"], vocabularies)
     folder.mkdir(parents=True)
     writer = ShardWriter(folder, chunk_samples=chunk_samples, shard_bytes=shard_bytes)
-    for users in np.array_split(samples["user_id"].unique().sort().to_numpy(), cuts):
+    parts = np.array_split(samples["user_id"].unique().sort().to_numpy(), cuts)
+    request = samples["request_time"].dt.epoch("us")
+    number = request // window_us if window_us else request * 0
+    for window, users in [(w, users) for w in number.unique().sort() for users in parts]:
+        chosen = samples.filter((number == window) & pl.col("user_id").is_in(users.tolist()))
+        if chosen.is_empty():
+            continue
         writer.add(
             pack_bucket(
-                samples.filter(pl.col("user_id").is_in(users.tolist())),
+                chosen,
                 timeline.filter(pl.col("user_id").is_in(users.tolist())),
                 length=length,
                 history_fields=["item_id", "event_type", "event_time", "watch_ms"],
                 labels=["click"],
                 features=["surface", "place"],
-            )
+            ),
+            window=window,
         )
     columns, history, digest = writer.close()
     manifest = Manifest(
         recipe={"name": "test", "version": 1, "fingerprint": "00"},
         pin={"name": "p", "tables": {"timelines": 1, "samples/test": 2}},
         history_length=length,
+        window_us=window_us,
         labels=("click",),
         features=("surface", "place"),
         samples=columns,

@@ -39,10 +39,11 @@ def rows_of(first: int, count: int) -> pa.Table:
             "samples": pa.StructArray.from_arrays(
                 [
                     lists(pa.array(ids), offsets[0]),
+                    lists(pa.array(ids % 7), offsets[0]),
                     lists(pa.array(np.repeat(events, samples)), offsets[0]),
                     lists(pa.array(ids % 2 == 0), offsets[0]),
                 ],
-                names=["sample_id", "seen", "negative"],
+                names=["sample_id", "item_id", "seen", "negative"],
             ),
         }
     )
@@ -58,6 +59,7 @@ def write(folder: Path, parts: list[pa.Table], **limits: int) -> ShardSet:
         recipe={"name": "r", "version": 1, "fingerprint": "00"},
         pin={"name": "p", "tables": {"timelines": 3}},
         history_length=5,
+        window_us=0,
         labels=(),
         features=(),
         samples=samples,
@@ -70,6 +72,10 @@ def write(folder: Path, parts: list[pa.Table], **limits: int) -> ShardSet:
     )
     write_manifest(folder, manifest)
     return ShardSet(folder)
+
+
+def folder_of(shards: ShardSet) -> Path:
+    return Path(shards.where)
 
 
 @pytest.fixture
@@ -123,11 +129,11 @@ def test_the_fingerprint_names_the_samples_whatever_the_encoding(tmp_path: Path)
     b = write(tmp_path / "b", [rows_of(1, 50)], chunk_samples=20)
     c = write(tmp_path / "c", [rows_of(0, 50)], chunk_samples=10)
     assert len({s.manifest.fingerprint for s in (a, b, c)}) == 3
-    assert a.manifest.fingerprint == "1bae595d245e508f09ef19d209c05ab0"
+    assert a.manifest.fingerprint == "bccbe4f57308d58c6e4d27f5ff33a256"
 
 
 def test_shards_are_plain_parquet(shard_set: ShardSet) -> None:
-    tables = [pq.read_table(shard_set.folder / s.file) for s in shard_set.manifest.shards]
+    tables = [pq.read_table(folder_of(shard_set) / s.file) for s in shard_set.manifest.shards]
     assert pa.concat_tables(tables).equals(rows_of(0, 100))
 
 
@@ -151,31 +157,31 @@ def test_a_folder_without_a_manifest_is_an_error_that_says_what_to_do(tmp_path: 
 
 
 def test_a_truncated_or_missing_shard_is_found_when_the_set_is_opened(shard_set: ShardSet) -> None:
-    file = shard_set.folder / shard_set.manifest.shards[1].file
+    file = folder_of(shard_set) / shard_set.manifest.shards[1].file
     data = file.read_bytes()
     file.write_bytes(data[:-1])
     with pytest.raises(ShardError, match=rf"{file.name}[\s\S]*expected: {len(data)} bytes[\s\S]*got: {len(data) - 1} "):
-        ShardSet(shard_set.folder)
+        ShardSet(folder_of(shard_set))
     file.unlink()
     with pytest.raises(ShardError, match=file.name):
-        ShardSet(shard_set.folder)
+        ShardSet(folder_of(shard_set))
 
 
 def test_a_shard_swapped_after_opening_is_found_when_it_is_read(tmp_path: Path, shard_set: ShardSet) -> None:
     other = write(tmp_path / "other", [rows_of(7, 100)], chunk_samples=13)
     name = shard_set.manifest.shards[0].file
-    (shard_set.folder / name).write_bytes((other.folder / name).read_bytes())
+    (folder_of(shard_set) / name).write_bytes((folder_of(other) / name).read_bytes())
     with pytest.raises(ShardError, match=name):
         shard_set.read_chunk(0, samples=["sample_id"], history=[])
 
 
 def test_no_flipped_bit_gives_a_wrong_chunk(shard_set: ShardSet) -> None:
     """Pages and footer: an error that names the file, or the same values as before."""
-    file = shard_set.folder / shard_set.manifest.shards[0].file
+    file = folder_of(shard_set) / shard_set.manifest.shards[0].file
     data = file.read_bytes()
 
     def read() -> list[list[int]]:
-        fresh = ShardSet(shard_set.folder)
+        fresh = ShardSet(folder_of(shard_set))
         chunk = fresh.read_chunk(0, samples=["sample_id", "seen"], history=["watch_ms", "event_time"])
         return [v.array.tolist() for v in (*chunk.samples.values(), *chunk.history.values())]
 
@@ -189,22 +195,24 @@ def test_no_flipped_bit_gives_a_wrong_chunk(shard_set: ShardSet) -> None:
     assert len(refused) > 50
     assert all(file.name in where for where in refused)
     with pytest.raises(ShardError, match=file.name):
-        ShardSet(shard_set.folder).verify()
+        ShardSet(folder_of(shard_set)).verify()
 
 
 def test_a_changed_manifest_is_an_error(shard_set: ShardSet) -> None:
-    path = shard_set.folder / "manifest.json"
+    path = folder_of(shard_set) / "manifest.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"history_length": 6}))
     with pytest.raises(ShardError, match="changed"):
-        ShardSet(shard_set.folder)
-    path.write_text(json.dumps(document | {"format_version": 2}))
-    with pytest.raises(ShardError, match="format_version 1"):
-        ShardSet(shard_set.folder)
+        ShardSet(folder_of(shard_set))
+    path.write_text(json.dumps(document | {"format_version": 3}))
+    with pytest.raises(ShardError, match="format_version 2"):
+        ShardSet(folder_of(shard_set))
     path.write_text("{")
     with pytest.raises(ShardError, match="cannot be read"):
-        ShardSet(shard_set.folder)
+        ShardSet(folder_of(shard_set))
 
 
 def test_an_untouched_set_verifies(shard_set: ShardSet) -> None:
-    assert shard_set.verify() == sum(s.bytes for s in shard_set.manifest.shards)
+    files = [path for path in folder_of(shard_set).iterdir() if path.name != "manifest.json"]
+    assert shard_set.verify() == sum(path.stat().st_size for path in files)
+    assert {path.name for path in files} > {"items.parquet"}

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclake.pipelines.feed import Batch, Feed, Jagged
+from reclake.pipelines.feed import Batch, Feed, Jagged, Negatives
 from reclake.pipelines.feed import feed as feeds
 from reclake.pipelines.feed.windows import Buffers, copy_windows, plan_windows
 from reclake.schemas.errors import FeedError, FeedStateError, ShardError
@@ -41,12 +41,12 @@ def ids(batches: Iterator[Batch] | Feed) -> list[int]:
 
 
 @pytest.mark.parametrize("history", [None, 5, 0])
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("order", ["shuffled", "stored"])
 def test_every_sample_comes_once_with_the_window_the_law_says(
-    world: Any, shards: Path, history: int | None, shuffle: bool
+    world: Any, shards: Path, history: int | None, order: str
 ) -> None:
     given = {row["sample_id"]: row for row in world.samples.iter_rows(named=True)}
-    feed = feed_of(shards, history=history, shuffle=shuffle)
+    feed = feed_of(shards, history=history, order=order)
     words = feed.vocabularies["event_type"]
     found = 0
     for batch in feed:
@@ -93,10 +93,16 @@ def test_an_order_never_changes(world: Any, set_writer: Callable[..., Path], tmp
         pl.lit("home").alias("place"),
     )
     shards = set_writer(type(world)(samples, timeline), tmp_path / "set", length=8)
-    assert feed_of(shards).manifest.fingerprint == "80400ed9c846d7dbade126ef2f55d388"
-    assert ids(islice(feed_of(shards), 1))[:8] == [149, 359, 135, 191, 202, 398, 218, 175]
-    assert ids(islice(feed_of(shards, epoch=1), 1))[:8] == [180, 54, 145, 41, 327, 26, 135, 292]
-    assert ids(islice(feed_of(shards, shuffle=False), 1))[:8] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert feed_of(shards).manifest.fingerprint == "125a9acba27dd469f8dfe04661e1db97"
+    assert ids(islice(feed_of(shards), 1))[:8] == [186, 264, 253, 218, 191, 339, 267, 228]
+    assert ids(islice(feed_of(shards, epoch=1), 1))[:8] == [145, 130, 409, 242, 267, 131, 52, 243]
+    weight, drawn = "0.5 if user_id % 2 else 1.5", Negatives("popularity", 2)
+    weighted = feed_of(shards, where="seen > 4", weight=weight, negatives=drawn)
+    batch = next(iter(weighted))
+    assert batch["sample_id"][:8].tolist() == [190, 283, 267, 230, 198, 251, 287, 237]
+    assert weighted.samples == 340
+    assert batch.negatives["item_id"][:4].tolist() == [[24, 18], [14, 6], [20, 0], [6, 10]]
+    assert ids(islice(feed_of(shards, order="stored"), 1))[:8] == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_the_next_loop_is_the_next_epoch(shards: Path) -> None:
@@ -109,14 +115,14 @@ def test_the_next_loop_is_the_next_epoch(shards: Path) -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7, 64])
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_ranks_in_order_are_the_global_order(shards: Path, world_size: int, drop_last: bool) -> None:
+@pytest.mark.parametrize("remainder", ["split", "drop"])
+def test_ranks_in_order_are_the_global_order(shards: Path, world_size: int, remainder: str) -> None:
     batch_size = 9
     whole = ids(feed_of(shards))
-    given: dict[str, Any] = {"batch_size": batch_size, "world_size": world_size, "drop_last": drop_last}
+    given: dict[str, Any] = {"batch_size": batch_size, "world_size": world_size, "remainder": remainder}
     ranks = [list(feed_of(shards, rank=r, **given)) for r in range(world_size)]
     taken = [int(i) for step in zip(*ranks, strict=True) for batch in step for i in batch["sample_id"]]
-    kept = len(whole) // (batch_size * world_size) * batch_size * world_size if drop_last else len(whole)
+    kept = len(whole) // (batch_size * world_size) * batch_size * world_size if remainder == "drop" else len(whole)
     assert taken == whole[:kept]
     assert {len(own) for own in ranks} == {len(feed_of(shards, **given))}
     for step in zip(*ranks, strict=True):
@@ -187,8 +193,8 @@ def test_a_state_of_another_feed_is_refused_and_says_what_differs(
     state = feed_of(shards).state_dict()
     with pytest.raises(FeedStateError, match=r"differs in seed[\s\S]*expected: seed 8[\s\S]*got: seed 7"):
         feed_of(shards, seed=8).load_state_dict(state)
-    with pytest.raises(FeedStateError, match="shuffle, seed"):
-        feed_of(shards, shuffle=False).load_state_dict(state)
+    with pytest.raises(FeedStateError, match="differs in order"):
+        feed_of(shards, order="stored").load_state_dict(state)
     with pytest.raises(FeedStateError, match="pool_samples"):
         feed_of(shards, pool_samples=100).load_state_dict(state)
     other = set_writer(world, tmp_path / "other", length=16)
@@ -219,7 +225,7 @@ def test_a_loop_that_was_overtaken_is_an_error(shards: Path) -> None:
         ({"rank": 2, "world_size": 2}, "no such rank"),
         ({"fields": ["price"]}, "item_id, event_type, event_time, watch_ms"),
         ({"columns": ["clicks"]}, "click, surface, place"),
-        ({"batch_size": 10**6, "drop_last": True}, "not one batch"),
+        ({"batch_size": 10**6, "remainder": "drop"}, "not one batch"),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error(shards: Path, given: dict[str, Any], message: str) -> None:

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reclake.pipelines.feed.order import EpochOrder, epoch_order, key, permutation, span, splitmix64, step_count, steps
+from reclake.pipelines.feed.order import (
+    EpochOrder,
+    Remainder,
+    epoch_order,
+    key,
+    permutation,
+    splitmix64,
+    step_at,
+    step_count,
+    steps,
+)
 
 FINGERPRINT = "00112233445566778899aabbccddeeff"
 
@@ -106,27 +116,45 @@ def test_pieces_cover_exactly_the_positions_that_were_asked_for(begin: int, leng
     position=st.integers(0, 200),
     batch=st.integers(1, 9),
     world=st.integers(1, 64),
-    drop_last=st.booleans(),
+    remainder=st.sampled_from(["split", "drop", "pad"]),
 )
 def test_ranks_in_order_are_the_global_order(
-    samples: int, position: int, batch: int, world: int, drop_last: bool
+    samples: int, position: int, batch: int, world: int, remainder: Remainder
 ) -> None:
     position = min(position, samples)
-    ranks = [list(steps(position, samples, batch, rank, world, drop_last=drop_last)) for rank in range(world)]
-    count = step_count(position, samples, batch, world, drop_last=drop_last)
+    ranks = [list(steps(position, samples, batch, rank, world, remainder)) for rank in range(world)]
+    count = step_count(position, samples, batch, world, remainder)
     assert {len(own) for own in ranks} == {count}
-    taken = [p for step in zip(*ranks, strict=True) for begin, end, _ in step for p in range(begin, end)]
-    kept = samples if not drop_last else position + count * batch * world
-    assert taken == list(range(position, kept))
+    taken = [
+        p for step in zip(*ranks, strict=True) for own in step for begin, end in own.ranges for p in range(begin, end)
+    ]
+    whole = position + count * batch * world
+    if remainder == "pad":
+        assert taken == [p % samples for p in range(position, whole)]
+    else:
+        assert taken == list(range(position, min(whole, samples)))
+    assert sum(own.padding for each in ranks for own in each) == len(taken) - len(range(position, min(whole, samples)))
     for step in zip(*ranks, strict=True):
-        sizes = [end - begin for begin, end, _ in step]
+        sizes = [sum(end - begin for begin, end in own.ranges) for own in step]
         assert max(sizes) <= batch
-        assert max(sizes) - min(sizes) <= 1
-        assert len({after for _, _, after in step}) == 1
+        assert max(sizes) - min(sizes) <= (0 if remainder == "pad" else 1)
+        assert len({own.after for own in step}) == 1
 
 
 def test_the_last_step_is_split_evenly() -> None:
-    assert [span(8, 15, 4, rank, 4)[:2] for rank in range(4)] == [(8, 10), (10, 12), (12, 14), (14, 15)]
+    assert [step_at(8, 15, 4, rank, 4).ranges for rank in range(4)] == [
+        ((8, 10),),
+        ((10, 12),),
+        ((12, 14),),
+        ((14, 15),),
+    ]
+
+
+def test_a_padded_step_ends_with_samples_from_the_start_of_the_epoch() -> None:
+    ranks = [step_at(8, 13, 4, rank, 2, "pad") for rank in range(2)]
+    assert [rank.ranges for rank in ranks] == [((8, 12),), ((12, 13), (0, 3))]
+    assert [rank.padding for rank in ranks] == [0, 3]
+    assert step_at(0, 3, 8, 0, 1, "pad").ranges == ((0, 3), (0, 3), (0, 2))
 
 
 @pytest.mark.parametrize("seed", [7, 8])

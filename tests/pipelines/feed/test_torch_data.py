@@ -1,0 +1,139 @@
+"""The feed under torch's loaders: the same batches in the same order, whatever makes them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+# Machines with one core: torch warns of more workers than cores.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+Fixture = Callable[..., Any]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_gives_what_the_feed_gives(
+    shards: Path, feed_of: Fixture, contents: Fixture, num_workers: int
+) -> None:
+    alone, loaded = feed_of(shards), feed_of(shards)
+    loader = loaded.torch_loader(num_workers)
+    for _ in range(2):
+        assert [contents(b) for b in loader] == [contents(b) for b in alone]
+        assert loaded.state_dict() == alone.state_dict()
+
+
+@pytest.mark.slow
+def test_a_loader_works_with_spawned_workers(shards: Path, feed_of: Fixture, contents: Fixture) -> None:
+    loader = feed_of(shards, workers=1, where="seen > 3").torch_loader(2, multiprocessing_context="spawn")
+    assert [contents(b) for b in loader] == [contents(b) for b in feed_of(shards, where="seen > 3")]
+
+
+def test_a_loader_is_resumed_in_the_middle_with_other_workers(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
+    whole = feed_of(shards)
+    expected = ids(whole) + ids(whole)
+    first = feed_of(shards)
+    got = ids(first.torch_loader(2))
+    loop = iter(first.torch_loader(2))
+    got += ids(islice(loop, 5))
+    del loop
+    second = feed_of(shards)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert got + ids(second.torch_loader(1)) == expected
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 under torch 2.13
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stateful_data_loader_resumes(shards: Path, feed_of: Fixture, ids: Fixture, num_workers: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def made() -> Any:
+        return stateful.StatefulDataLoader(
+            feed_of(shards).torch_dataset(), batch_size=None, num_workers=num_workers, snapshot_every_n_steps=1
+        )
+
+    whole = ids(feed_of(shards))
+    for stop in (1, 4, 17):
+        loader = made()
+        loop = iter(loader)
+        got = ids(islice(loop, stop))
+        state = loader.state_dict()
+        del loop
+        resumed = made()
+        resumed.load_state_dict(state)
+        assert got + ids(resumed) == whole
+
+
+def test_tensors_are_padded_and_nested_as_arrays_are(shards: Path, feed_of: Fixture) -> None:
+    batch = next(iter(feed_of(shards)))
+    jagged, tensors = batch.history["watch_ms"], batch.to_torch().history["watch_ms"]
+    assert np.array_equal(tensors.padded(8, fill=-1).numpy(), jagged.padded(8, fill=-1))
+    nested = tensors.nested()
+    assert [len(each) for each in nested.unbind()] == jagged.lengths.tolist()
+    assert nested.values().data_ptr() == tensors.values.data_ptr()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_goes_to_a_device_from_pinned_memory(shards: Path, feed_of: Fixture) -> None:
+    batch = next(iter(feed_of(shards)))
+    sent = batch.to_torch().pin_memory().to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    assert torch.equal(sent["item_id"].cpu(), torch.from_numpy(batch["item_id"]))
+    assert sent.history["item_id"].values.is_cuda
+
+
+def test_histories_become_a_keyed_jagged_tensor(shards: Path, feed_of: Fixture) -> None:
+    pytest.importorskip("torchrec")
+    batch = next(iter(feed_of(shards))).to_torch()
+    keyed = batch.keyed_jagged("item_id", "event_time")
+    assert keyed.keys() == ["item_id", "event_time"]
+    assert torch.equal(keyed["item_id"].values(), batch.history["item_id"].values)
+    assert torch.equal(keyed["event_time"].lengths(), batch.history["event_time"].lengths)
+
+
+RANK = """
+import json, os, sys
+import torch, torch.distributed as dist
+import reclake
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+feed = reclake.Feed(sys.argv[1], batch_size=25, seed=7, pool_samples=200, rank=rank, world_size=world)
+state = sys.argv[2] + ".state"
+if os.path.exists(state):
+    feed.load_state_dict(json.load(open(state)))
+for number, batch in enumerate(feed, 1):
+    tensors = batch.to_torch()
+    given = [None] * world
+    dist.all_gather_object(given, tensors["sample_id"].tolist())
+    if rank == 0:
+        print(json.dumps(sum(given, [])), file=open(sys.argv[2], "a"))
+    if number == 7 and not os.path.exists(state):
+        dist.barrier()
+        if rank == 0:
+            json.dump(feed.state_dict(), open(state, "w"))
+        dist.barrier()
+        break
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_share_one_order_and_resume(
+    shards: Path, feed_of: Fixture, ids: Fixture, tmp_path: Path
+) -> None:
+    script, out = tmp_path / "rank.py", tmp_path / "out"
+    script.write_text(RANK)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    for _ in range(2):
+        done = subprocess.run([*command, str(shards), str(out)], capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[-2000:]
+    steps = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [i for step in steps for i in step] == ids(feed_of(shards))

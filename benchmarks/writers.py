@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from deltalake.exceptions import DeltaError
 
 import reclake
 from reclake.pipelines.ingest import stamp, target_of
+from reclake.pipelines.together import Together
 from reclake.quality import gate
 from reclake.schemas.errors import ReclakeError
 from reclake.schemas.times import to_us
@@ -107,8 +108,8 @@ def outcome(uri: str, measured: tuple[float, list[float], int], sent: int) -> Ou
     )
 
 
-def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table], Callable[[pa.Table], gate.Admitted]]:
-    """Batches as rows of the events table, and the contract's gate for them."""
+def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table], Together[pa.Table, gate.Admitted]]:
+    """Batches as rows of the events table, and the contract's gate for those that wait."""
     target = target_of(lake.catalog, lake.catalog.contract("events"))
     empty = pl.DataFrame(target.contract.arrow.empty_table())
     rows = [
@@ -124,31 +125,41 @@ def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table
         for frame in frames
     ]
 
-    def admit(batch: pa.Table) -> gate.Admitted:
-        return gate.admit(
-            batch, target.suite, target.schema, contract="events", contract_version=1, verdict_id=""
-        ).admitted
+    def admit(batches: Sequence[pa.Table]) -> list[gate.Admitted]:
+        admissions = gate.admit_each(
+            batches,
+            target.suite,
+            target.schema,
+            contract="events",
+            contract_version=1,
+            verdict_ids=[""] * len(batches),
+        )
+        return [admission.admitted for admission in admissions]
 
-    return rows, admit
+    return rows, Together(admit, name="gate")
 
 
-def with_ids(rows: pa.Table, number: int) -> pa.Table:
+def event_ids(batches: int) -> pa.Array:
+    """An id for each row of so many batches."""
+    ids = pl.select(pl.int_range(batches * ROWS)).to_series().cast(pl.String).str.pad_start(16, "e").to_arrow()
+    return ids.cast(pa.string())
+
+
+def with_ids(rows: pa.Table, ids: pa.Array, number: int) -> pa.Table:
     """The same rows as the `number`th batch: other event ids."""
-    ids = pl.Series(np.arange(number * ROWS, (number + 1) * ROWS)).cast(pl.String).str.pad_start(16, "e")
     place = rows.column_names.index("event_id")
-    return rows.set_column(
-        place, rows.schema.field("event_id"), ids.to_arrow().cast(rows.schema.field("event_id").type)
-    )
+    return rows.set_column(place, pa.field("event_id", pa.string()), ids.slice(number * ROWS, ROWS))
 
 
 def group_commits(folder: Path, batches: int) -> Outcome:
     lake = reclake.Lake.create(folder / "lake")
     rows, admit = gated(lake, [source(n) for n in range(PRODUCERS)])
     table = lake.catalog.table("events")
+    ids = event_ids(PRODUCERS * batches)
     with GroupWriter[Batch](table) as writer:
 
         def append(producer: int, number: int) -> None:
-            batch = with_ids(rows[producer], producer * batches + number)
+            batch = with_ids(rows[producer], ids, producer * batches + number)
             writer.put(Batch(admit(batch), {f"p{producer}": number}))
 
         measured = produce(append, PRODUCERS, batches)
@@ -158,11 +169,11 @@ def group_commits(folder: Path, batches: int) -> Outcome:
 def event_writer(folder: Path, batches: int) -> Outcome:
     lake = reclake.Lake.create(folder / "lake")
     frames = [source(n) for n in range(PRODUCERS)]
+    ids = pl.Series(event_ids(PRODUCERS * batches))
     with lake.writer("events") as writer:
 
         def append(producer: int, number: int) -> None:
-            ids = np.arange((producer * batches + number) * ROWS, (producer * batches + number + 1) * ROWS)
-            frame = frames[producer].with_columns(event_id=pl.Series(ids).cast(pl.String).str.pad_start(16, "e"))
+            frame = frames[producer].with_columns(event_id=ids.slice((producer * batches + number) * ROWS, ROWS))
             writer.append(frame, producer=f"p{producer}", number=number + 1)
 
         measured = produce(append, PRODUCERS, batches)
@@ -173,9 +184,10 @@ def raw_delta(folder: Path, batches: int) -> Outcome:
     uri = str(folder / "raw")
     rows, _ = gated(reclake.Lake.create(folder / "lake"), [source(n) for n in range(PRODUCERS)])
     write_deltalake(uri, rows[0].slice(0, 0), partition_by=["known_day"])
+    ids = event_ids(PRODUCERS * batches)
 
     def append(producer: int, number: int) -> None:
-        write_deltalake(uri, with_ids(rows[producer], producer * batches + number), mode="append")
+        write_deltalake(uri, with_ids(rows[producer], ids, producer * batches + number), mode="append")
 
     return outcome(uri, produce(append, PRODUCERS, batches), PRODUCERS * batches)
 
@@ -184,10 +196,11 @@ def one_process(root: str, first: int, producers: int, batches: int, barrier: ob
     """One of several processes, each with a writer and threads of its own."""
     lake = reclake.Lake.open(root)
     rows, admit = gated(lake, [source(n) for n in range(producers)])
+    ids = event_ids((first + producers) * batches)
     with GroupWriter[Batch](lake.catalog.table("events")) as writer:
 
         def append(producer: int, number: int) -> None:
-            batch = with_ids(rows[producer], (first + producer) * batches + number)
+            batch = with_ids(rows[producer], ids, (first + producer) * batches + number)
             writer.put(Batch(admit(batch), {f"p{first + producer}": number}))
 
         barrier.wait()  # type: ignore[attr-defined]

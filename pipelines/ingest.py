@@ -200,7 +200,7 @@ def ingest_batch(
             at_us=arrival_us,
             table=target.table.name,
             source=source_name,
-            event_day=main_day(stamped, happened(target.contract)),
+            event_day=_main_day(stamped, happened(target.contract)),
             read=read,
             admitted=counts.admitted,
             quarantined=quarantined,
@@ -287,7 +287,7 @@ def fresh_rows(target: Target, admitted: gate.Admitted, version: int) -> pl.Seri
     return ids.is_first_distinct() & ~held(target.catalog, target.table.name, ids)
 
 
-def main_day(stamped: pl.DataFrame, column: str) -> date | None:
+def _main_day(stamped: pl.DataFrame, column: str) -> date | None:
     """The UTC day that most rows happened on; the first of equals."""
     days = (
         stamped.select(pl.col(column).dt.date().alias("day"))

@@ -1,18 +1,20 @@
 """Many producers, each with small batches of rows, into one contract's table: gated apart, committed together.
 
-A batch is resolved, stamped and gated on its producer's thread. What must be decided against the newest version, which
-event ids are there and what is sealed, is decided once a commit for all batches that wait for it.
+Batches that wait are resolved, stamped and gated together, each with the answer that it would have alone. What must be
+decided against the newest version, which event ids are there and what is sealed, is decided once a commit for all
+batches that wait for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from types import TracebackType
 from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -26,9 +28,7 @@ from ..storage.table import Table
 from . import resolving
 from .duplicates import held
 from .ingest import (
-    admit_stamped,
     happened,
-    main_day,
     quarantine_rows,
     recover_verdict,
     rejected_rows,
@@ -38,6 +38,7 @@ from .ingest import (
 )
 from .run import Run
 from .sources import SourceBatch
+from .together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,27 @@ class _Facts(TypedDict):
     late: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A batch as its producer sent it."""
+
+    frame: pl.DataFrame
+    cursor: str
+    number: int
+
+    @property
+    def verdict_id(self) -> str:
+        return f"{self.cursor}-{self.number}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gated(Batch):
-    """A batch behind its gate. `sealed_us` is what it was stamped by; the counts are final once it is judged."""
+    """A batch behind its gate. `sealed_us` is what it was stamped by; the counts are final once it is judged.
 
+    `rejected`: see ingest.rejected_rows; None where there are none.
+    """
+
+    rejected: pl.DataFrame | None
     admission: gate.Admission
     facts: _Facts
     sealed_us: int | None
@@ -102,6 +120,7 @@ class EventWriter:
         self._rows: GroupWriter[_Gated] = GroupWriter(table, judge=self._judge, needed=self._needed(table))
         self._quarantine: GroupWriter[Batch] = GroupWriter(quarantine, needed=self._needed(quarantine))
         self._verdicts: GroupWriter[Batch] = GroupWriter(verdicts, needed=self._needed(verdicts))
+        self._gate: Together[_Sent, _Gated] = Together(self._gate_all, name=f"gate of {table.name}")
         self._started: set[str] = set()
 
     def append(self, rows: pl.DataFrame | pa.Table, *, producer: str, number: int) -> Written:
@@ -124,21 +143,20 @@ class EventWriter:
             if last is not None:
                 recover_verdict(self._target, cursor, last, verdict_id=f"{cursor}-{last}")
             self._started.add(producer)
-        source = SourceBatch(frame, np.arange(frame.height), 0, frame.height)
-        resolved = resolving.resolve(frame, self._target.contract)
+        sent = _Sent(frame, cursor, number)
         while True:
-            gated = self._gate(resolved, cursor, number)
+            gated = self._gate(sent)
             if gated.admission.verdict == "stop":
                 raise self._stopped(gated, cursor, number)
-            rejected = quarantine_rows(
-                self._target,
-                rejected_rows(source, resolved, gated.admission),
-                source_name=producer,
-                key=f"{cursor}/{number}",
-                at_us=self._run.now_us(),
-                run=self._run,
-            )
-            if rejected.rows.num_rows:
+            if gated.rejected is not None:
+                rejected = quarantine_rows(
+                    self._target,
+                    gated.rejected,
+                    source_name=producer,
+                    key=f"{cursor}/{number}",
+                    at_us=self._run.now_us(),
+                    run=self._run,
+                )
                 self._quarantine.put(Batch(rejected, {cursor: number}))
             try:
                 done = self._rows.put(gated)
@@ -148,6 +166,7 @@ class EventWriter:
 
     def close(self) -> None:
         """Commit what was handed in, and stop."""
+        self._gate.close()
         for writer in (self._rows, self._quarantine, self._verdicts):
             writer.close()
 
@@ -162,9 +181,26 @@ class EventWriter:
     def _needed(self, table: Table) -> Callable[[], Needed]:
         return lambda: self._target.catalog.needed(table.name, self._run.now_us())
 
-    def _gate(self, resolved: resolving.Resolved, cursor: str, number: int) -> _Gated:
-        """Stamp and gate; the verdict as it is if nothing turns out to be a duplicate."""
+    def _gate_all(self, sent: Sequence[_Sent]) -> list[_Gated]:
+        """Batches of one shape together; a mapping's SQL is given each batch alone."""
+        alike: dict[object, list[int]] = {}
+        for i, one in enumerate(sent):
+            mapped = self._target.contract.mapping is not None
+            alike.setdefault(i if mapped else tuple(one.frame.schema.items()), []).append(i)
+        answers: dict[int, _Gated] = {}
+        for places in alike.values():
+            gated = self._gate_alike([sent[i] for i in places])
+            answers.update(zip(places, gated, strict=True))
+        return [answers[i] for i in range(len(sent))]
+
+    def _gate_alike(self, sent: Sequence[_Sent]) -> list[_Gated]:
+        """Resolve, stamp and gate; the verdicts as they are if nothing turns out to be a duplicate."""
         target, sealed_us, arrival_us = self._target, self._sealed_us, self._run.now_us()
+        frame = pl.concat([one.frame for one in sent], rechunk=True) if len(sent) > 1 else sent[0].frame
+        ends = np.cumsum([one.frame.height for one in sent])
+        resolved = resolving.resolve(frame, target.contract)
+        if len(sent) > 1 and resolved.rejected.height:
+            return [self._gate_alike([one])[0] for one in sent]
         stamped = stamp(
             resolved.rows.drop("_row", "_emit"),
             target.contract,
@@ -172,19 +208,44 @@ class EventWriter:
             sealed_us=sealed_us,
             buckets=target.catalog.buckets,
         )
-        admission = admit_stamped(target, stamped, verdict_id=f"{cursor}-{number}")
-        day = happened(target.contract)
-        facts: _Facts = {
-            "run_id": self._run.id,
-            "at_us": arrival_us,
-            "table": target.table.name,
-            "source": cursor,
-            "event_day": main_day(stamped, day),
-            "read": resolved.rows.height + resolved.rejected.height,
-            "quarantined": resolved.rejected.height + admission.rejected.height,
-            "late": int(stamped.select((pl.col("known_at") - pl.col(day) >= pl.duration(days=1)).sum()).item()),
-        }
-        return _judged(admission, admission.admitted, facts, {cursor: number}, sealed_us)
+        of_batch = np.searchsorted(ends, resolved.rows["_row"].to_numpy(), side="right")
+        counts = np.bincount(of_batch, minlength=len(sent))
+        rows = stamped.select(target.schema.names).to_arrow()
+        starts = np.cumsum(counts) - counts
+        admissions = gate.admit_each(
+            [rows.slice(start, count) for start, count in zip(starts, counts, strict=True)],
+            target.suite,
+            target.schema,
+            contract=target.contract.name,
+            contract_version=target.contract.version,
+            verdict_ids=[one.verdict_id for one in sent],
+            quarantine_limit=target.contract.quarantine_limit,
+        )
+        told = _days_and_lateness(stamped, of_batch, happened(target.contract))
+        gated = []
+        for i, (one, judged) in enumerate(zip(sent, admissions, strict=True)):
+            admission = replace(judged, admitted=judged.admitted.stored_as(target.stored))
+            quarantined = resolved.rejected.height + admission.rejected.height
+            if quarantined and len(sent) > 1:
+                gated += self._gate_alike([one])
+                continue
+            event_day, late = told.get(i, (None, 0))
+            facts: _Facts = {
+                "run_id": self._run.id,
+                "at_us": arrival_us,
+                "table": target.table.name,
+                "source": one.cursor,
+                "event_day": event_day,
+                "read": int(counts[i]) + resolved.rejected.height,
+                "quarantined": quarantined,
+                "late": late,
+            }
+            rejected = None
+            if quarantined:
+                source = SourceBatch(one.frame, np.arange(one.frame.height), 0, one.frame.height)
+                rejected = rejected_rows(source, resolved, admission)
+            gated.append(_judged(admission, admission.admitted, facts, {one.cursor: one.number}, sealed_us, rejected))
+        return gated
 
     def _judge(self, batches: Sequence[_Gated], tail: LogTail) -> Sequence[_Gated | Exception]:
         """Leave out events that are there, or in an earlier batch of the group; send back what a seal overtook."""
@@ -243,7 +304,26 @@ class EventWriter:
 
 def _without(batch: _Gated, fresh: pl.Series) -> _Gated:
     kept = batch.admitted.keep(fresh)
-    return _judged(batch.admission, kept, batch.facts, batch.transactions, batch.sealed_us)
+    return _judged(batch.admission, kept, batch.facts, batch.transactions, batch.sealed_us, batch.rejected)
+
+
+def _days_and_lateness(
+    stamped: pl.DataFrame, of_batch: npt.NDArray[np.int64], column: str
+) -> dict[int, tuple[date | None, int]]:
+    """Kernel: for each batch, the UTC day that most rows happened on (the first of equals) and how many came late."""
+    days = (
+        stamped.select(
+            pl.Series("batch", of_batch),
+            pl.col(column).dt.date().alias("day"),
+            (pl.col("known_at") - pl.col(column) >= pl.duration(days=1)).alias("late"),
+        )
+        .group_by("batch", "day")
+        .agg(pl.len(), pl.col("late").sum())
+        .sort(["batch", "len", "day"], descending=[False, True, False])
+        .group_by("batch", maintain_order=True)
+        .agg(pl.col("day").first(), pl.col("late").sum())
+    )
+    return {batch: (day, late) for batch, day, late in days.iter_rows()}
 
 
 def _judged(
@@ -252,6 +332,7 @@ def _judged(
     facts: _Facts,
     transactions: Mapping[str, int],
     sealed_us: int | None,
+    rejected: pl.DataFrame | None,
 ) -> _Gated:
     """A batch with what is left of its rows, and the verdict that says so."""
     duplicates = admission.admitted.rows.num_rows - kept.rows.num_rows
@@ -260,6 +341,7 @@ def _judged(
         kept,
         transactions,
         verdict_metadata(kept.verdict_id, verdict),
+        rejected=rejected,
         admission=admission,
         facts=facts,
         sealed_us=sealed_us,

@@ -29,6 +29,7 @@ SCHEMA = "schema"  # the check that rows conform to the schema
 BATCH = "batch"  # the row of the verdicts table that sums a batch up
 
 _SEAL = object()
+_NONE_REJECTED = pl.DataFrame(schema=REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +151,68 @@ def admit(
         rows = batch.filter(pa.array(~rejected))
     return Admission(
         admitted=Admitted(_exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
-        rejected=collect(frame, failures, rejected) if rejected.any() else pl.DataFrame(schema=REJECTED),
+        rejected=collect(frame, failures, rejected) if rejected.any() else _NONE_REJECTED.clone(),
         checks=tuple(checks),
         verdict=_verdict(checks, stop_reason, any_rejected=out > 0),
         stop_reason=stop_reason,
     )
+
+
+def admit_each(
+    batches: Sequence[pa.Table],
+    suite: CompiledSuite,
+    schema: pa.Schema,
+    *,
+    contract: str,
+    contract_version: int,
+    verdict_ids: Sequence[str],
+    quarantine_limit: float = 1.0,
+) -> list[Admission]:
+    """What `admit` says of each batch, in the time that one large batch takes where nearly all rows are good.
+
+    The checks run over all rows together. A batch none of whose rows fails there fails none by itself: checks of rows
+    look at a row alone, or for rows like it. The others, and all of a suite with checks of a batch, are judged alone.
+    """
+
+    def alone(i: int) -> Admission:
+        return admit(
+            batches[i],
+            suite,
+            schema,
+            contract=contract,
+            contract_version=contract_version,
+            verdict_id=verdict_ids[i],
+            quarantine_limit=quarantine_limit,
+        )
+
+    alike = len({batch.schema for batch in batches}) == 1
+    if len(batches) < 2 or not alike or not all(isinstance(check, RowCheck) for check in suite.checks):
+        return [alone(i) for i in range(len(batches))]
+    _check_shape(batches[0], schema, contract)
+    _check_suite(suite, schema, contract)
+    whole = pa.concat_tables(batches).combine_chunks()
+    frame = frame_of(whole, suite)
+    ends = np.cumsum([batch.num_rows for batch in batches])
+    failing = [rows for _, rows in missing(whole, schema)]
+    answers = suite.run(frame)
+    failing += [answers[f"{i}.fails"].to_numpy() for i in range(len(suite.checks))]
+    bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
+    evaluated = suite.evaluated_each(frame, ends)
+    exact = _exactly(whole, schema, contract)
+    admissions = []
+    for i, end in enumerate(ends):
+        if i in bad:
+            admissions.append(alone(i))
+            continue
+        size = batches[i].num_rows
+        checks = [_schema_result([], size)] + [
+            _row_result(check, ", ".join(check.columns) or None, frame, count, np.empty(0, np.int64), True)
+            for check, count in zip(suite.checks, evaluated[i], strict=True)
+            if isinstance(check, RowCheck)
+        ]
+        admitted = Admitted(exact.slice(end - size, size), contract, contract_version, verdict_ids[i], _SEAL)
+        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), tuple(checks), "pass", None))
+    return admissions
 
 
 def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:

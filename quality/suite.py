@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -55,6 +57,20 @@ class CompiledSuite:
         # The streaming engine, the default, takes twice as long on a frame that is in memory anyway.
         answers = frame.lazy().select(self.plan).collect(engine="in-memory")
         return {answer.name: answer[0] for answer in answers}
+
+    def evaluated_each(self, frame: pl.DataFrame, ends: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
+        """For each run of rows that ends before one of `ends` (rising), how many of its rows each check looks at."""
+        sizes = np.diff(ends, prepend=0)
+        counts = [check.evaluated.alias(f"{i}") for i, check in enumerate(self.checks)]
+        found = (
+            frame.lazy()
+            .with_columns(pl.Series("", np.repeat(np.arange(len(ends)), sizes)))
+            .group_by("")
+            .agg(counts)
+            .collect(engine="in-memory")
+        )
+        each = {row[0]: tuple(map(int, row[1:])) for row in found.iter_rows()}
+        return [each.get(i, (0,) * len(self.checks)) for i in range(len(ends))]
 
 
 def compile_suite(suite: Mapping[str, Any], schema: pa.Schema, *, name: str) -> CompiledSuite:

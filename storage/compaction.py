@@ -16,8 +16,9 @@ from . import log, parquet
 from .parquet import DataFile
 from .table import Table
 
-MERGED_BYTES = 32 << 20  # compressed Parquet read by one merge: about ten times as much memory, sorting included
-FAN = 8  # files of one size class that make the keeper merge them
+MERGED_BYTES = 32 << 20  # compressed Parquet read by one merge
+MERGED_MEMORY = 128 << 20  # bytes of its rows, at 8 a value; a merge takes about four times as much while it sorts
+FAN = 16  # files of one size class that make the keeper merge them
 _SMALLEST_BYTES = 64 << 10  # files below this are one size class
 
 
@@ -29,32 +30,33 @@ class Merge:
     bytes: int
 
 
-def plan(files: pl.DataFrame, *, fan: int, budget: int = MERGED_BYTES) -> list[Merge]:
-    """Kernel: what to merge, of live files (`path`, `size_bytes`, `partition` as one comparable text).
+def plan(files: pl.DataFrame, *, fan: int, rows: int, budget: int = MERGED_BYTES) -> list[Merge]:
+    """Kernel: what to merge, of live files (`path`, `size_bytes`, `num_records`, `partition` as one comparable text).
 
     Files of a partition are merged when `fan` of them are of one size class (a factor of eight), smallest first, as
-    many as the budget of bytes holds. So a row is rewritten once a class, log8 of the growth, and a partition keeps
-    fewer than `fan` files a class. Files of half the budget and more are left alone.
+    many as the budgets of bytes and of rows hold. So a row is rewritten once a class, log8 of the growth, and a
+    partition keeps fewer than `fan` files a class. Files of half a budget and more are left alone.
     """
     classes = (
-        files.filter(pl.col("size_bytes") < budget // 2)
+        files.filter(pl.col("size_bytes") < budget // 2, pl.col("num_records") < rows // 2)
         .with_columns(
             (pl.col("size_bytes").clip(_SMALLEST_BYTES) / _SMALLEST_BYTES).log(8).floor().cast(pl.Int32).alias("class")
         )
         .sort("partition", "class", "size_bytes", "path")
         .group_by("partition", "class", maintain_order=True)
-        .agg("path", "size_bytes")
+        .agg("path", "size_bytes", "num_records")
     )
     merges = []
-    for paths, sizes in classes.select("path", "size_bytes").iter_rows():
+    for paths, sizes, counts in classes.select("path", "size_bytes", "num_records").iter_rows():
         if len(paths) < fan:
             continue
-        first, total = 0, 0
-        for i, size in enumerate(sizes):
-            if total + size > budget and i - first > 1:
+        first, total, height = 0, 0, 0
+        for i, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+            if (total + size > budget or height + count > rows) and i - first > 1:
                 merges.append(Merge(tuple(paths[first:i]), total))
-                first, total = i, 0
+                first, total, height = i, 0, 0
             total += size
+            height += count
         if len(paths) - first > 1:
             merges.append(Merge(tuple(paths[first:]), total))
     return merges
@@ -69,8 +71,9 @@ def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES) -> int:
     if not table.exists:
         return 0
     done = 0
+    rows = MERGED_MEMORY // (8 * len(table.schema()))
     with _alone(table) as alone:
-        while alone and (merges := plan(_live(table), fan=fan, budget=budget)):
+        while alone and (merges := plan(_live(table), fan=fan, rows=rows, budget=budget)):
             made = sum(_merge(table, merge) for merge in merges)
             done += made
             if not made or fan > 2:
@@ -133,13 +136,14 @@ def _read(table: Table, path: str, partition: Mapping[str, str | None], schema: 
 
 
 def _live(table: Table, version: int | None = None) -> pl.DataFrame:
-    """Live files: `path`, `size_bytes`, `values` (struct of partition values as text) and `partition` (one text)."""
+    """Live files: `path`, `size_bytes`, `num_records`, `values` (partition values as text), `partition` (one text)."""
     actions = table.live(version)
     names = list(table.layout.partition_by)
     values = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in names]
     return actions.select(
         "path",
         "size_bytes",
+        "num_records",
         (pl.struct(values) if names else pl.lit({})).alias("values"),
         pl.concat_str([value.fill_null("") for value in values], separator="/").alias("partition")
         if names

@@ -73,30 +73,32 @@ class Index:
     def _follow(self) -> list[Int64s]:
         """Bring the runs up to the table's newest version; they, mapped into memory."""
         while True:
-            now = log.snapshot(self.table.root)
-            folder = self.folder / now.table_id
+            table_id, version = log.newest(self.table.root)
+            folder = self.folder / table_id
             chain = _chain(folder)
             try:
                 done = chain[-1].last if chain else -1
-                if done < now.version:
-                    chain = self._extend(folder, chain, now)
+                if done < version:
+                    chain = self._extend(folder, chain, version)
                 return [np.load(path, mmap_mode="r") for span in chain for path in span.paths]
             except FileNotFoundError:
                 # Somebody else merged the runs that this look had found, or compacted and vacuumed files of the table.
                 continue
 
-    def _extend(self, folder: Path, chain: list[_Span], now: log.Snapshot) -> list[_Span]:
+    def _extend(self, folder: Path, chain: list[_Span], version: int) -> list[_Span]:
         first = chain[-1].last + 1 if chain else 0
-        new = log.changes(self.table.root, first, now.version) if chain else None
+        new = log.changes(self.table.root, first, version) if chain else None
         if new is None or new.removed or not all(path.exists() for path in new.added):
             # Also where files were added, compacted and vacuumed since the last look.
             chain, first = [], 0
+            now = log.snapshot(self.table.root)
+            version = now.version
             files = [(Path(path), rows) for path, rows in now.files.select("path", "num_records").iter_rows()]
             groups = _groups(files)
         else:
             groups = [list(new.added)]
         parts = [self.fold(*_sorted(*self.read(group))) if group else _NOTHING for group in groups]
-        chain = [*chain, _write(folder, first, now.version, parts)]
+        chain = [*chain, _write(folder, first, version, parts)]
         while len(chain) > 1 and _worth_merging(*chain[-2:]):
             chain = [*chain[:-2], self._merge(folder, *chain[-2:])]
         _clean(folder, chain)

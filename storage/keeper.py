@@ -16,6 +16,7 @@ from .table import Table
 
 COMPACT_EVERY = 20  # versions
 CLEAN_EVERY = 500
+LOG_HOURS = log.LOG_HOURS
 _LOG = logging.getLogger("reclake")
 
 
@@ -64,7 +65,7 @@ class Keeper:
                 tasks: dict[str, tuple[int, Callable[[], object]]] = {
                     "checkpoint": (log.CHECKPOINT_EVERY, self._table.checkpoint),
                     "compaction": (COMPACT_EVERY, lambda: compact(self._table, fan=FAN)),
-                    "log clean-up": (CLEAN_EVERY, lambda: log.clean(self._table.root, self._needed())),
+                    "log clean-up": (CLEAN_EVERY, lambda: log.clean(self._table.root, self._needed(), hours=LOG_HOURS)),
                 }
                 due = [(name, task) for name, (every, task) in tasks.items() if self._due(every)]
                 self._seen = self._version

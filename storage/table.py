@@ -108,9 +108,12 @@ class Table:
         self._ensure(admitted.rows.schema)
         return self.commit([self.stage(admitted)], Commit(transactions or {}, after, metadata or {}))
 
-    def stage(self, admitted: Admitted) -> Staged:
-        """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them."""
-        return Staged(tuple(self._write(admitted.rows)))
+    def stage(self, admitted: Admitted, *, passing: bool = False) -> Staged:
+        """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them.
+
+        `passing`: compaction will soon merge them, see parquet.write.
+        """
+        return Staged(tuple(self._write(admitted.rows, passing=passing)))
 
     def discard(self, staged: Sequence[Staged]) -> None:
         """Take staged rows away that will not be committed. What a commit has made part of the table stays."""
@@ -285,15 +288,16 @@ class Table:
             with translated(self.root):
                 self._open().alter.add_columns(fields)
 
-    def _write(self, rows: pa.Table) -> list[parquet.DataFile]:
+    def _write(self, rows: pa.Table, *, passing: bool = False) -> list[parquet.DataFile]:
         """Data files of `rows`, one for each partition, rows in the layout's order."""
         if rows.num_rows == 0:
             return []
         partition_by = list(self.layout.partition_by)
         keys = [(name, "ascending") for name in (*partition_by, *self.layout.sort_by)]
-        ordered = rows.sort_by(keys) if keys else rows
+        # In one piece: to sort rows that lie in many takes several times as long.
+        ordered = rows.combine_chunks().sort_by(keys) if keys else rows
         if not partition_by:
-            return [parquet.write(self.root, ordered, {})]
+            return [parquet.write(self.root, ordered, {}, passing=passing)]
         runs = (
             pl.DataFrame(ordered.select(partition_by))
             .with_row_index("start")
@@ -304,7 +308,8 @@ class Table:
         try:
             for run in runs.iter_rows(named=True):
                 part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
-                files.append(parquet.write(self.root, part, {name: run[name] for name in partition_by}))
+                partition = {name: run[name] for name in partition_by}
+                files.append(parquet.write(self.root, part, partition, passing=passing))
         except BaseException:
             self._discard(files)
             raise

@@ -6,7 +6,18 @@
 
 from .drafts import Draft, discard_staged, make_durable, settle
 from .entries import Changes, Entry, Removed, commit_actions
-from .handles import Snapshot, changes, check_writable, may_hold, open_table, schema, snapshot, transaction, version
+from .handles import (
+    Snapshot,
+    changes,
+    check_writable,
+    may_hold,
+    newest,
+    open_table,
+    schema,
+    snapshot,
+    transaction,
+    version,
+)
 from .redaction import redact
 from .tail import LogTail
 from .upkeep import CHECKPOINT_EVERY, LOG_HOURS, Needed, checkpoint, checkpoint_if_due, clean
@@ -30,6 +41,7 @@ __all__ = [
     "discard_staged",
     "make_durable",
     "may_hold",
+    "newest",
     "open_table",
     "redact",
     "schema",

@@ -139,6 +139,16 @@ def transaction(root: Path, app_id: str) -> int | None:
     return kept.transactions[app_id]
 
 
+def newest(root: Path) -> tuple[str, int]:
+    """The id and the newest version of a table.
+
+    Raises:
+        StorageError: nothing was ever written to it.
+    """
+    kept = _latest(root)
+    return str(kept.opened.metadata().id), kept.version
+
+
 def changes(root: Path, first: int, last: int) -> Changes | None:
     """What the commits `first` to `last`, both included, did; None where the log has forgotten one of them."""
     added: list[Path] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -160,3 +161,38 @@ def test_events_that_were_erased_may_come_again(lake: reclake.Lake) -> None:
         done = writer.append(rows(range(10)), producer="p", number=2)
     assert done.admitted == gone
     assert len(event_ids(lake)) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_producers_of_five_hundred_batches_lose_and_double_nothing_and_none_fails(lake: reclake.Lake) -> None:
+    at = to_us("2024-03-01")
+    ids = pl.select(pl.int_range(10_000_000)).to_series().cast(pl.String)
+    rest = pl.DataFrame(
+        {
+            "user_id": np.arange(1000) % 97,
+            "item_id": np.arange(1000) % 31,
+            "event_type": ["click"] * 1000,
+            "event_time": at + np.arange(1000) * 50_000_000,
+            "available_at": at + np.arange(1000) * 50_000_000,
+        }
+    )
+    totals = [0] * 20
+
+    def produce(writer: EventWriter, producer: int) -> None:
+        for number in range(500):
+            first = (producer * 500 + number) * 1000
+            batch = rest.with_columns(event_id=ids.slice(first, 1000))
+            totals[producer] += writer.append(batch, producer=f"p{producer}", number=number + 1).admitted
+
+    with lake.writer("events", run=run()) as writer:
+        threads = [threading.Thread(target=produce, args=(writer, producer)) for producer in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert totals == [500_000] * 20
+    stored = lake.catalog.table("events").scan().select(pl.len(), pl.col("event_id").n_unique().alias("ids"))
+    assert stored.collect().row(0) == (10_000_000, 10_000_000)
+    verdicts = lake.catalog.table("verdicts").scan().filter(pl.col("check") == "batch").select(pl.col("admitted").sum())
+    assert verdicts.collect().item() == 10_000_000

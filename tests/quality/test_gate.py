@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reclake.quality.gate import Admission, Admitted, admit, record, verdict_rows
+from reclake.quality.gate import Admission, Admitted, admit, admit_each, record, verdict_rows
 from reclake.quality.suite import compile_suite
 from reclake.schemas.errors import GateError
 from reclake.schemas.shapes import REASON, VERDICTS
@@ -44,12 +44,15 @@ def rows(**columns: list[Any]) -> pa.Table:
     return pa.table(full, schema=LOOSE)
 
 
-def gate(batch: pa.Table, *expectations: tuple[str, dict[str, Any], str], **more: Any) -> Admission:
-    suite = {
+def suite_of(*expectations: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
+    return {
         "name": "clicks",
         "expectations": [{"type": t, "kwargs": k, "meta": {"severity": s}} for t, k, s in expectations],
     }
-    compiled = compile_suite(suite, SCHEMA, name="clicks")
+
+
+def gate(batch: pa.Table, *expectations: tuple[str, dict[str, Any], str], **more: Any) -> Admission:
+    compiled = compile_suite(suite_of(*expectations), SCHEMA, name="clicks")
     return admit(batch, compiled, SCHEMA, contract="clicks", contract_version=3, verdict_id="v1", **more)
 
 
@@ -326,3 +329,43 @@ def test_every_row_is_admitted_or_rejected_and_never_both(values: list[tuple[Any
     assert admission.rejected["index"].to_list() == [n for n, is_bad in enumerate(bad) if is_bad]
     kept = batch.filter(pa.array([not b for b in bad], pa.bool_()))
     assert admission.admitted.rows.equals(kept.cast(SCHEMA))
+
+
+UNIQUE = ("expect_column_values_to_be_unique", {"column": "id"}, "error")
+MEAN = ("expect_column_mean_to_be_between", {"column": "watch_ms", "max_value": 50}, "warning")
+IF_KIND = ("expect_column_values_to_not_be_null", {"column": "share", "row_condition": 'col("kind")=="click"'}, "error")
+
+
+@pytest.mark.parametrize("checks", [(WATCH, KIND, SHARE), (WATCH, UNIQUE, IF_KIND), (KIND, MEAN), ()])
+@given(
+    values=st.lists(
+        st.lists(
+            st.tuples(
+                st.none() | st.integers(0, 40),
+                st.none() | st.integers(-1, 100),
+                st.none() | st.floats(0, 1.02),
+                st.none() | st.sampled_from(["click", "like", "like", "like", "x"]),
+            ),
+            max_size=5,
+        ),
+        max_size=5,
+    )
+)
+def test_batches_that_are_judged_together_get_the_answers_they_would_get_alone(
+    checks: tuple[Any, ...], values: list[list[tuple[Any, ...]]]
+) -> None:
+    suite = compile_suite(suite_of(*checks), SCHEMA, name="t")
+    batches = [
+        pa.table({n: [row[i] for row in rows] for i, n in enumerate(SCHEMA.names[:4])} | {"at": [None] * len(rows)})
+        .select(SCHEMA.names)
+        .cast(LOOSE)
+        for rows in values
+    ]
+    facts: dict[str, Any] = {"contract": "t", "contract_version": 1, "quarantine_limit": 0.5}
+    together = admit_each(batches, suite, SCHEMA, verdict_ids=[str(i) for i in range(len(batches))], **facts)
+    for i, (batch, found) in enumerate(zip(batches, together, strict=True)):
+        alone = admit(batch, suite, SCHEMA, verdict_id=str(i), **facts)
+        assert found.admitted.rows.equals(alone.admitted.rows)
+        assert found.admitted.verdict_id == str(i)
+        assert found.rejected.equals(alone.rejected)
+        assert (found.checks, found.verdict, found.stop_reason) == (alone.checks, alone.verdict, alone.stop_reason)

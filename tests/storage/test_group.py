@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -218,11 +219,15 @@ def test_compaction_gives_way_to_whoever_removes_its_files(table: Table, monkeyp
 
 
 def test_a_merge_reads_no_more_than_its_budget() -> None:
-    files = pl.DataFrame({"path": [f"f{i:02}" for i in range(20)], "size_bytes": [10_000] * 20, "partition": [""] * 20})
-    merges = compaction.plan(files, fan=8, budget=50_000)
+    files = pl.DataFrame({"path": [f"f{i:02}" for i in range(20)], "size_bytes": [10_000] * 20}).with_columns(
+        num_records=pl.lit(100), partition=pl.lit("")
+    )
+    merges = compaction.plan(files, fan=8, rows=10_000, budget=50_000)
     assert [merge.bytes for merge in merges] == [50_000] * 4
-    assert compaction.plan(files.head(7), fan=8) == []
-    assert compaction.plan(files.with_columns(size_bytes=pl.lit(30_000)), fan=2, budget=50_000) == []
+    assert [len(merge.paths) for merge in compaction.plan(files, fan=8, rows=1_000)] == [10, 10]
+    assert compaction.plan(files.head(7), fan=8, rows=10_000) == []
+    assert compaction.plan(files.with_columns(size_bytes=pl.lit(30_000)), fan=2, rows=10_000, budget=50_000) == []
+    assert compaction.plan(files, fan=2, rows=150) == []
 
 
 def test_many_small_batches_leave_few_files_and_a_table_that_opens_fast(table: Table) -> None:
@@ -234,6 +239,67 @@ def test_many_small_batches_leave_few_files_and_a_table_that_opens_fast(table: T
     folder = table.root / "_delta_log"
     checkpoints = sorted(int(path.name[:20]) for path in folder.glob("*.checkpoint.parquet"))
     assert table.version - checkpoints[-1] < 2 * log.CHECKPOINT_EVERY
+
+
+def opening_s(table: Table) -> float:
+    """Seconds to open the table and name its files, the best of several."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        DeltaTable(table.uri).file_uris()
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(15))
+
+
+@pytest.mark.slow
+def test_a_thousand_micro_batches_leave_a_table_that_opens_as_fast_as_at_the_start(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "CLEAN_EVERY", 100)
+    monkeypatch.setattr(keeper, "LOG_HOURS", 0.0)
+    with GroupWriter(table) as writer:
+        for number in range(1000):
+            writer.put(Batch(rows(number * 10), {"p": number}))
+            if number == 20:
+                start = opening_s(table)
+    assert values(table) == list(range(10_000))
+    assert len(table.files()) < 2 * 2 * compaction.FAN + 2 * keeper.COMPACT_EVERY
+    assert opening_s(table) <= 2 * start
+    assert len(list((table.root / "_delta_log").glob("*.json"))) < 250
+
+
+COMPACTING = textwrap.dedent(
+    """
+    import resource, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_group import wide, Table, Layout, GroupWriter, Batch, compaction
+    table = Table(Path(sys.argv[2]), "t", Layout(("day",), ("key",)))
+    for number in range(60):
+        table.append(wide(number))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    compaction.compact(table)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+)
+
+
+def wide(number: int) -> gate.Admitted:
+    """100,000 rows that compress to nearly nothing and take 13 MB in memory."""
+    schema = pa.schema([("key", pa.int64()), ("day", pa.date32()), *[(f"c{i}", pa.int64()) for i in range(14)]])
+    columns = {f"c{i}": pa.repeat(pa.scalar(number), 100_000) for i in range(14)}
+    table = pa.table({"key": range(100_000), "day": pa.repeat(pa.scalar(DAYS[0]), 100_000)} | columns).cast(schema)
+    return gate.record(table, schema, name="t")
+
+
+@pytest.mark.slow
+def test_compaction_keeps_to_its_memory_however_well_the_rows_compress(table: Table) -> None:
+    words = [sys.executable, "-c", COMPACTING, str(Path(__file__).parent), str(table.root)]
+    more_kb = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert more_kb < 5 * compaction.MERGED_MEMORY // 1024
+    assert table.scan().select(pl.len()).collect().item() == 6_000_000
+    assert len(table.files()) < 15
 
 
 def test_log_cleanup_keeps_pinned_and_young_versions_readable(table: Table) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +11,7 @@ from ..schemas import shapes
 from ..schemas.eras import named
 from ..storage.catalog import Catalog
 from ..storage.index import Index, Pairs, keep_all, keep_greatest
+from ..storage.places import Place, scan
 
 
 def heads(catalog: Catalog) -> Index:
@@ -27,13 +27,13 @@ def places(catalog: Catalog) -> Index:
     return Index(catalog.cache / "places", catalog.table("directory"), _era_starts, keep_all)
 
 
-def _timeline_ends(files: Sequence[Path]) -> Pairs:
+def _timeline_ends(files: Sequence[Place]) -> Pairs:
     columns = pl.col("user_id"), (pl.col("first_ordinal") + pl.col("count")).alias("end")
-    ends = pl.scan_parquet(list(files), hive_partitioning=False).select(*columns).collect()
+    ends = scan(files, hive_partitioning=False).select(*columns).collect()
     return ends["user_id"].to_numpy(), ends["end"].to_numpy()
 
 
-def _era_starts(files: Sequence[Path]) -> Pairs:
-    users = [pl.read_parquet(file, columns=["user_id"], hive_partitioning=False)["user_id"] for file in files]
+def _era_starts(files: Sequence[Place]) -> Pairs:
+    users = [scan([file], hive_partitioning=False).select("user_id").collect()["user_id"] for file in files]
     starts = [named(file.parent.name.removeprefix(f"{shapes.ERA}=")).start_us for file in files]
     return pl.concat(users).to_numpy(), np.repeat(np.array(starts, dtype=np.int64), [len(part) for part in users])

@@ -7,13 +7,13 @@ events share one with a chance of n² / 2^129: 1.5e-21 at a billion. See docs/ad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from ..storage.catalog import Catalog
 from ..storage.index import Index, Pairs, keep_all
+from ..storage.places import Place, scan
 
 _SEEDS = (0x52_65_63, 0x6C_61_6B)
 
@@ -44,5 +44,5 @@ def _index(catalog: Catalog, table: str) -> Index:
     return Index(catalog.cache / "event_ids" / name, catalog.table(table), _read, keep_all)
 
 
-def _read(files: Sequence[Path]) -> Pairs:
-    return fingerprints(pl.scan_parquet(list(files), hive_partitioning=False).select("event_id").collect()["event_id"])
+def _read(files: Sequence[Place]) -> Pairs:
+    return fingerprints(scan(files, hive_partitioning=False).select("event_id").collect()["event_id"])

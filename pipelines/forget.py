@@ -82,7 +82,7 @@ def ask(catalog: Catalog, users: Sequence[int], *, within_days: int = WITHIN_DAY
         )
     now = run.now_us()
     request = Request(run.id, tuple(sorted(set(users))), now, now + within_days * US_PER_DAY)
-    if not documents.create(catalog.root / "erasures" / f"{run.id}.json", asdict(request)):
+    if not documents.create(catalog.on_disk() / "erasures" / f"{run.id}.json", asdict(request)):
         raise ErasureError("a request of this name waits already", where=catalog.root, got=run.id)
     return request
 
@@ -104,7 +104,7 @@ def carry_out(catalog: Catalog, *, run: Run | None = None) -> Receipt | None:
         ErasureError: something is left, for example a file that a writer has not committed yet; run it again.
     """
     run = run or Run()
-    with erasing(catalog.root):
+    with erasing(catalog.on_disk()):
         journal = _journal(catalog, run)
         if journal is None:
             return None
@@ -252,13 +252,13 @@ def _outputs(catalog: Catalog, wanted: Wanted) -> tuple[list[str], list[str], li
     removed: list[str] = []
     missing: list[str] = []
     reports: list[str] = []
-    for output in outputs.registered(catalog.root):
+    for output in outputs.registered(catalog.on_disk()):
         if not output.present:
             missing += [str(output.path)] if output.kind == "shards" else []
         elif output.kind == "report":
             reports.append(str(output.path))
         elif output.holds(wanted):
-            outputs.remove(catalog.root, output)
+            outputs.remove(catalog.on_disk(), output)
             removed.append(str(output.path))
     return removed, missing, reports
 
@@ -273,21 +273,26 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
     table.vacuum(retention_hours=0, keep=keep, dry_run=False, staged_too=False)
     table.vacuum(retention_hours=_STAGED_HOURS, keep=keep, dry_run=False)
     log.discard_staged(table.root, now_us / 1_000_000 - _STAGED_HOURS * 3600)
-    return log.redact(table.root / "_delta_log", lambda column, value: wanted.names(columns, column, value))
+    return log.redact(
+        catalog.on_disk() / "tables" / name / "_delta_log", lambda column, value: wanted.names(columns, column, value)
+    )
 
 
 def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tuple[int, int, list[Trace]]:
     """Look for the users in every file of the lake but the requests themselves, and in the shard sets it knows of."""
-    folders = [catalog.root, *(o.path for o in outputs.registered(catalog.root) if o.kind == "shards" and o.present)]
+    folders = [
+        catalog.on_disk(),
+        *(o.path for o in outputs.registered(catalog.on_disk()) if o.kind == "shards" and o.present),
+    ]
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     found: list[Trace] = []
     size = 0
     for number, path in enumerate(paths):
-        inside = path.is_relative_to(catalog.root)
-        if inside and path.relative_to(catalog.root).parts[0] == "erasures":
+        inside = path.is_relative_to(catalog.on_disk())
+        if inside and path.relative_to(catalog.on_disk()).parts[0] == "erasures":
             continue
         run.progress("forget: scan", number, len(paths))
-        name = str(path.relative_to(catalog.root) if inside else path)
+        name = str(path.relative_to(catalog.on_disk()) if inside else path)
         found += traces(path, name, wanted, columns)
         size += path.stat().st_size
     return len(paths), size, found

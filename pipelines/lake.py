@@ -37,22 +37,28 @@ class Lake:
     catalog: Catalog
 
     @classmethod
-    def create(cls, path: str | Path, *, buckets: int = DEFAULT_BUCKETS) -> Lake:
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        buckets: int = DEFAULT_BUCKETS,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> Lake:
         """A new lake with the shipped contracts and recipes; one that is there already is opened.
 
         Raises:
             LakeExistsError: it is there with another number of buckets.
         """
-        return cls(Catalog.create(path, buckets=buckets))
+        return cls(Catalog.create(path, buckets=buckets, storage_options=storage_options))
 
     @classmethod
-    def open(cls, path: str | Path) -> Lake:
-        """The lake at a folder.
+    def open(cls, path: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Lake:
+        """The lake at a folder, or at s3://BUCKET/PREFIX. See docs/object-stores.md for the options.
 
         Raises:
             LakeNotFoundError: there is none.
         """
-        return cls(Catalog.open(path))
+        return cls(Catalog.open(path, storage_options=storage_options))
 
     def add_contract(self, path: str | Path) -> Contract:
         """Register the contract in `NAME.avsc` and the files beside it, or its next version. See `evolve`."""

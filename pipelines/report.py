@@ -228,10 +228,10 @@ def _tables(catalog: Catalog, pin: Pin | None) -> pl.DataFrame:
     rows = []
     for name in catalog.table_names():
         table = catalog.table(name)
-        files = table.files()
-        size = sum(os.path.getsize(path) for path in files)
+        live = table.live()
+        size = int(live["size_bytes"].sum())
         count = int(table.scan().select(pl.len()).collect().item())
-        rows.append((name, count, len(files), size, table.version, None if pin is None else pin.tables.get(name)))
+        rows.append((name, count, live.height, size, table.version, None if pin is None else pin.tables.get(name)))
     return pl.DataFrame(rows, schema=_TABLES, orient="row")
 
 

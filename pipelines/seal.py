@@ -64,10 +64,13 @@ def seal(
     Raises:
         SealError: the span is not over, or a followed source has not got so far yet; nothing was sealed.
         EngineError: the engine is unknown or cannot start.
+        StorageError: the engine is Spark and the lake in an object store.
     """
     run = run or Run()
     if engine not in ENGINES:
         raise EngineError("unknown engine", expected=" or ".join(ENGINES), got=engine)
+    if engine == "spark":
+        catalog.on_disk()
     events = catalog.table("events")
     if not events.exists:
         raise SealError("there are no events to seal", where=catalog.root, hint="reclake ingest LAKE CONTRACT SOURCE")

@@ -14,6 +14,7 @@ from ..schemas.errors import ReclakeError, StorageError
 from ..schemas.times import from_us
 from ..storage import log
 from ..storage.catalog import Catalog
+from ..storage.places import beside
 from ..storage.user_rows import known_before, user_rows
 from .directory import places
 from .knowing import TIME
@@ -64,7 +65,7 @@ def _tail(catalog: Catalog, user_id: int, bucket: int, before_us: int | None) ->
         return rows
     if sealed is not None:
         live = live.filter(pl.col(shapes.DAY) >= from_us(sealed).date())
-    parts = [user_rows(path, user_id, bucket=bucket) for path in live["path"]]
+    parts = [user_rows(beside(events.root, path), user_id, bucket=bucket) for path in live["path"]]
     found = [rows, *[pl.DataFrame(part) for part in parts if part is not None]]
     rows = pl.concat(found, how="diagonal_relaxed").select(rows.columns)
     return rows if sealed is None else rows.filter(pl.col("known_at") >= pl.lit(sealed).cast(TIME))
@@ -97,7 +98,7 @@ def _sealed(catalog: Catalog, user_id: int, bucket: int, before_us: int | None, 
             continue
         last = None if wanted is None else wanted - have
         for path in files["path"]:
-            rows = user_rows(path, user_id, before_us=before_us, last=last)
+            rows = user_rows(beside(timelines.root, path), user_id, before_us=before_us, last=last)
             if rows is not None:
                 era, place = pl.lit(name).alias(shapes.ERA), pl.lit(bucket, dtype=pl.Int32).alias(shapes.BUCKET)
                 found.append(pl.DataFrame(rows).with_columns(era, place))

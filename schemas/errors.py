@@ -68,6 +68,10 @@ class StorageError(ReclakeError, OSError):
     """The storage refused: disk full, no permission, read-only, unreachable."""
 
 
+class UnknownOutcomeError(StorageError):
+    """An object store did not say whether it carried out a write."""
+
+
 class CommitConflictError(ReclakeError, RuntimeError):
     """Another process committed first, and this commit no longer holds."""
 

@@ -14,8 +14,10 @@ LAKE/cache/…                        what can be made again from the tables: de
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, reduce
@@ -29,14 +31,23 @@ from ..schemas import recipe as recipes
 from ..schemas.changes import apply
 from ..schemas.contract import Contract
 from ..schemas.differences import changes_between, refuse_reuse
-from ..schemas.errors import ContractError, LakeExistsError, LakeNotFoundError, PinError, RecipeError, ReclakeError
+from ..schemas.errors import (
+    ContractError,
+    LakeExistsError,
+    LakeNotFoundError,
+    PinError,
+    RecipeError,
+    ReclakeError,
+    StorageError,
+)
 from ..schemas.placing import placed
 from ..schemas.recipe import Recipe
 from ..schemas.rulings import judge, refuse
-from . import documents, followed, log
+from . import documents, followed, log, places
 from .blobs import Blobs
 from .followed import Followed
 from .pins import Pin
+from .places import Place
 from .table import Layout, Table
 
 FORMAT = 1
@@ -65,31 +76,37 @@ T = TypeVar("T", Contract, Recipe)
 class Catalog:
     """The places of one lake."""
 
-    root: Path
+    root: Place
     buckets: int
 
     @classmethod
-    def create(cls, root: str | Path, *, buckets: int = DEFAULT_BUCKETS) -> Catalog:
+    def create(
+        cls,
+        root: str | Path,
+        *,
+        buckets: int = DEFAULT_BUCKETS,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> Catalog:
         """A new lake with the shipped contracts and recipes; a lake that is there already is opened.
 
         Raises:
             LakeExistsError: it is there with another number of buckets, which never changes.
             StorageError: the place cannot be written.
         """
-        root = _local(root)
+        where = _place(root, storage_options)
         if not 1 <= buckets <= 4096:
             raise ReclakeError("not a number of buckets", expected="1 to 4096", got=buckets)
-        if not documents.create(root / "lake.json", {"format": FORMAT, "buckets": buckets}):
-            catalog = cls.open(root)
+        if not documents.create(where / "lake.json", {"format": FORMAT, "buckets": buckets}):
+            catalog = cls.open(root, storage_options=storage_options)
             if catalog.buckets != buckets:
                 raise LakeExistsError(
                     "a lake with another number of buckets is already here",
-                    where=root,
+                    where=where,
                     expected=f"{buckets} buckets",
                     got=f"{catalog.buckets} buckets",
                     hint="open the lake as it is, or choose another folder",
                 )
-        catalog = cls(root, buckets)
+        catalog = cls(where, buckets)
         for name in contracts.shipped_names():
             catalog.add_contract(contracts.shipped(name))
         for recipe in recipes.shipped():
@@ -97,32 +114,32 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(cls, root: str | Path) -> Catalog:
-        """The lake at a folder.
+    def open(cls, root: str | Path, *, storage_options: Mapping[str, str] | None = None) -> Catalog:
+        """The lake at a folder or an s3:// address; see storage.places for the options.
 
         Raises:
             LakeNotFoundError: there is none.
         """
-        root = _local(root)
+        where = _place(root, storage_options)
         try:
-            about = documents.read(root / "lake.json")
+            about = documents.read(where / "lake.json")
         except (FileNotFoundError, NotADirectoryError):
             raise LakeNotFoundError(
                 "no lake here",
-                where=root,
+                where=where,
                 expected="a folder made by `reclake init`",
-                got="a folder without lake.json" if root.is_dir() else "nothing at this path",
+                got="a folder without lake.json" if where.is_dir() else "nothing at this path",
                 hint=f"reclake init {root}",
             ) from None
         if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("buckets"), int):
             raise LakeNotFoundError(
                 "a lake of another format",
-                where=root / "lake.json",
+                where=where / "lake.json",
                 expected=f'"format": {FORMAT} and "buckets": a number',
                 got=about,
                 hint="restore the file, or open the lake with the reclake that made it",
             )
-        return cls(root, int(about["buckets"]))
+        return cls(where, int(about["buckets"]))
 
     def table(self, name: str) -> Table:
         """A table by name; sample sets are `samples/RECIPE`. It may not exist yet."""
@@ -131,17 +148,39 @@ class Catalog:
     def table_names(self) -> list[str]:
         """The tables that exist."""
         base = self.root / "tables"
-        names = sorted(str(log.parent.relative_to(base)) for log in base.glob("**/_delta_log"))
-        return [name for name in names if self.table(name).exists]
+        names = []
+        for name in places.names(base):
+            inner = [] if self.table(name).exists else places.names(base / name)
+            names += [f"{name}/{each}" for each in inner] or [name]
+        return sorted(name for name in names if name.partition("/")[0] in LAYOUTS and self.table(name).exists)
+
+    def on_disk(self) -> Path:
+        """The folder of a lake on a file system.
+
+        Raises:
+            StorageError: the lake is in an object store.
+        """
+        if not isinstance(self.root, Path):
+            raise StorageError(
+                "this cannot be done with a lake in an object store",
+                where=self.root,
+                expected="init, contract, ingest, writer, quarantine, seal (engine local), samples, pin, pack, report, "
+                "compact, vacuum, doctor",
+                hint="for media, forget and the Spark engine keep the lake on a file system",
+            )
+        return self.root
 
     @property
     def blobs(self) -> Blobs:
-        return Blobs(self.root / "blobs")
+        return Blobs(self.on_disk() / "blobs")
 
     @property
     def cache(self) -> Path:
-        """Where caches of the tables live."""
-        return self.root / "cache"
+        """Where caches of the tables live; of a lake in an object store, on this machine."""
+        if isinstance(self.root, Path):
+            return self.root / "cache"
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return Path(base) / "reclake" / hashlib.blake2b(str(self.root).encode(), digest_size=8).hexdigest()
 
     @property
     def sealed_through_us(self) -> int | None:
@@ -153,7 +192,7 @@ class Catalog:
         return followed.read(self.sources_folder)
 
     @property
-    def sources_folder(self) -> Path:
+    def sources_folder(self) -> Place:
         return self.root / "sources"
 
     def contract(self, name: str, version: int | None = None) -> Contract:
@@ -312,7 +351,7 @@ class Catalog:
         versions = {pin.tables[table] for pin in self.pins() if pin.holds_at(now_us) and table in pin.tables}
         return log.Needed(frozenset(versions), all_entries=(self.root / "erasures" / "run.json").exists())
 
-    def _pin_path(self, name: str) -> Path:
+    def _pin_path(self, name: str) -> Place:
         if not _PIN_NAME.fullmatch(name):
             raise PinError(
                 "not a pin name",
@@ -329,7 +368,7 @@ class Catalog:
     def _versions(self, kind: str, name: str) -> list[int]:
         return sorted(int(path.stem) for path in (self.root / kind / name).glob("[0-9]*.json"))
 
-    def _path(self, kind: str, name: str, version: int | None, error: Callable[..., ReclakeError], hint: str) -> Path:
+    def _path(self, kind: str, name: str, version: int | None, error: Callable[..., ReclakeError], hint: str) -> Place:
         versions = self._versions(kind, name)
         if not versions:
             names = self._names(kind)
@@ -357,21 +396,14 @@ class Catalog:
 
 
 @lru_cache(maxsize=1024)
-def _contract(path: Path, inode: int, mtime_ns: int) -> Contract:
+def _contract(path: Place, inode: int, mtime_ns: int) -> Contract:
     """A version of a contract; what is registered never changes, and a file is told from another at its path."""
     return Contract.from_json(documents.read(path))
 
 
-def _local(root: str | Path) -> Path:
+def _place(root: str | Path, options: Mapping[str, str] | None) -> Place:
     if not str(root):
         raise LakeNotFoundError(
             "no path for a lake", expected="a folder", got="an empty path", hint="reclake init ./lake"
         )
-    if "://" in str(root):
-        raise LakeNotFoundError(
-            "this kind of storage is not supported yet",
-            where=root,
-            expected="a path on a local or mounted file system",
-            hint="object stores come with the storage engine's next version",
-        )
-    return Path(root).absolute()
+    return places.place(root, options)

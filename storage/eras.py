@@ -23,6 +23,7 @@ from ..schemas.errors import CommitConflictError
 from . import parquet
 from .catalog import Catalog
 from .locks import deriving
+from .places import Place, beside, parquet_file
 from .table import Commit, Table
 
 PIECE_BYTES = 64 << 20  # of a piece, encoded but not compressed; sorting it takes about eight times as much
@@ -112,13 +113,18 @@ def _pieces_of(table: Table, parts: pl.DataFrame, bucket: int, piece_bytes: int)
     schema = pa.schema([field for field in stored if field.name not in table.layout.partition_by])
     if not by_bucket:
         rows = rows.filter(pl.col(shapes.BUCKET) == bucket)
-    for some in _cuts(rows, [pq.read_metadata(path) for path in paths], piece_bytes):
+    for some in _cuts(rows, [_footer(table.root, path) for path in paths], piece_bytes):
         piece = rows.filter(some)
         if table.name == "directory":
             piece = piece.group_by(shapes.BUCKET, "user_id").agg(pl.col("first_ordinal").min(), pl.col("count").sum())
         frame = piece.select(schema.names).sort(*table.layout.sort_by).collect(engine="streaming")
         if frame.height:
             yield frame.to_arrow().cast(schema), {shapes.BUCKET: bucket} if by_bucket else {}
+
+
+def _footer(root: Place, path: str) -> pq.FileMetaData:
+    with parquet_file(beside(root, path)) as file:
+        return file.metadata
 
 
 def _cuts(rows: pl.LazyFrame, footers: _Footers, piece_bytes: int) -> Iterator[pl.Expr]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import documents
+from . import documents, places
+from .places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Followed:
     watermark_us: int
 
 
-def write(folder: Path, source: Followed) -> None:
+def write(folder: Place, source: Followed) -> None:
     """Register a followed source, or move its watermark."""
     documents.replace(
         folder / f"{source.name}.json",
@@ -25,12 +25,12 @@ def write(folder: Path, source: Followed) -> None:
     )
 
 
-def remove(folder: Path, name: str) -> None:
+def remove(folder: Place, name: str) -> None:
     """The source has ended: nobody waits for it any more."""
     (folder / f"{name}.json").unlink(missing_ok=True)
 
 
-def read(folder: Path) -> list[Followed]:
+def read(folder: Place) -> list[Followed]:
     """Every source that is being followed, by name."""
-    found = [documents.read(path) for path in sorted(folder.glob("*.json"))]
+    found = [documents.read(folder / name) for name in sorted(places.names(folder)) if name.endswith(".json")]
     return [Followed(doc["name"], doc["contract"], doc["watermark_us"]) for doc in found]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ..quality import gate
 from ..quality.gate import Admitted
-from ..schemas.errors import CommitConflictError, StorageError
+from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
 from . import log
 from .keeper import Keeper
 from .table import Staged, Table
@@ -246,6 +246,9 @@ class _Attempt(Generic[B]):
         self._shape()
         try:
             self._race()
+        except UnknownOutcomeError:
+            self.committed = True  # perhaps: its files must stay, and it must not be tried again
+            raise
         finally:
             self._drop()
         lost = CommitConflictError("a commit lost every race", got=f"{_ATTEMPTS} attempts")

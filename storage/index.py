@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from . import log
+from . import log, places
 from .faults import translated
+from .places import Place
 from .table import Table
 
 RUN_ROWS = 32_000_000  # of one run at most: 512 MB, and as much again while it is made
@@ -55,7 +56,7 @@ class Index:
 
     folder: Path
     table: Table
-    read: Callable[[Sequence[Path]], Pairs]
+    read: Callable[[Sequence[Place]], Pairs]
     fold: Callable[[Int64s, Int64s], Pairs]
 
     def find(self, keys: Int64s) -> Pairs:
@@ -93,7 +94,10 @@ class Index:
             chain, first = [], 0
             now = log.snapshot(self.table.root)
             version = now.version
-            files = [(Path(path), rows) for path, rows in now.files.select("path", "num_records").iter_rows()]
+            files = [
+                (places.beside(self.table.root, path), rows)
+                for path, rows in now.files.select("path", "num_records").iter_rows()
+            ]
             groups = _groups(files)
         else:
             groups = [list(new.added)]
@@ -143,9 +147,9 @@ def _matches(run: Int64s, keys: Int64s) -> Pairs:
     return np.repeat(order, counts).astype(np.int64), np.asarray(run[1][at], dtype=np.int64)
 
 
-def _groups(files: list[tuple[Path, int]]) -> list[list[Path]]:
+def _groups(files: list[tuple[Place, int]]) -> list[list[Place]]:
     """The files in groups of at most RUN_ROWS rows, or one file; no file gives one empty group."""
-    groups: list[list[Path]] = [[]]
+    groups: list[list[Place]] = [[]]
     rows = 0
     for path, count in files:
         if groups[-1] and rows + count > RUN_ROWS:

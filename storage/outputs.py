@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from . import documents
 from .faults import translated
+from .places import Place
 from .shard_manifest import ITEMS, MANIFEST
 from .shards import CONTENT
 from .traces import Wanted
@@ -50,7 +51,7 @@ class Output:
         return half_gone or any(_has_users(file, wanted) for file in files)
 
 
-def register(root: Path, output: Output) -> None:
+def register(root: Place, output: Output) -> None:
     """Remember an output before its first byte is written: a kill in between leaves nothing unknown.
 
     Raises:
@@ -83,7 +84,7 @@ def registered(root: Path) -> list[Output]:
     return sorted((Output(doc["kind"], Path(doc["path"])) for doc in found), key=lambda output: output.path)
 
 
-def _document(root: Path, kind: Kind, path: Path) -> Path:
+def _document(root: Place, kind: Kind, path: Path) -> Place:
     return root / "outputs" / f"{hashlib.blake2b(f'{kind} {path}'.encode(), digest_size=8).hexdigest()}.json"
 
 

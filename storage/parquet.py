@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..schemas.shapes import CONTRACT
 from .faults import translated
+from .places import Place
 
 ROW_GROUP_ROWS = 16_384  # a user's window is found by row-group statistics: small groups, little to read
 _COUNTED = (pa.types.is_integer, pa.types.is_timestamp, pa.types.is_date)
@@ -31,7 +32,7 @@ class DataFile:
     rows: int
 
 
-def write(root: Path, rows: pa.Table, partition: dict[str, Any], *, passing: bool = False) -> DataFile:
+def write(root: Place, rows: pa.Table, partition: dict[str, Any], *, passing: bool = False) -> DataFile:
     """Write `rows` (partition columns already dropped, already sorted) as one file below `root`.
 
     A `passing` file is soon merged with others: it is written in half the time (lz4, plain), and is a half larger.
@@ -39,16 +40,17 @@ def write(root: Path, rows: pa.Table, partition: dict[str, Any], *, passing: boo
     folder = "/".join(f"{key}={_partition_text(value)}" for key, value in partition.items())
     relative = f"{folder}/part-{uuid.uuid4().hex}.parquet" if folder else f"part-{uuid.uuid4().hex}.parquet"
     target = root / relative
+    how = {"compression": "lz4", "use_dictionary": False} if passing else encodings(rows)
     with translated(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            rows,
-            target,
-            row_group_size=ROW_GROUP_ROWS,
-            write_statistics=True,
-            **({"compression": "lz4", "use_dictionary": False} if passing else encodings(rows)),
-        )
-        size = target.stat().st_size
+        if isinstance(target, Path):
+            # What cannot be written whole it takes away again.
+            pq.write_table(rows, target, row_group_size=ROW_GROUP_ROWS, write_statistics=True, **how)
+            size = target.stat().st_size
+        else:
+            sink = pa.BufferOutputStream()
+            pq.write_table(rows, sink, row_group_size=ROW_GROUP_ROWS, write_statistics=True, **how)
+            size = target.write_bytes(sink.getvalue().to_pybytes())
     return DataFile(
         path=relative,
         size=size,

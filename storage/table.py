@@ -6,17 +6,17 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
 from ..quality.gate import Admitted
-from ..schemas.errors import CommitConflictError, StorageError
+from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
 from ..schemas.placing import same_type
-from . import log, parquet
+from . import log, parquet, places
 from .faults import translated
+from .places import Place, options_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -60,7 +60,7 @@ class Commit:
 class Table:
     """One Delta table of a lake. Any Delta reader opens it at `uri`."""
 
-    def __init__(self, root: Path, name: str, layout: Layout) -> None:
+    def __init__(self, root: Place, name: str, layout: Layout) -> None:
         self.root = root
         self.name = name
         self.layout = layout
@@ -72,10 +72,7 @@ class Table:
     @property
     def exists(self) -> bool:
         # A folder alone is what a full disk or a kill leaves of a table that was to be made.
-        folder = self.root / "_delta_log"
-        if (folder / "_last_checkpoint").exists():
-            return True
-        return folder.is_dir() and any(path.suffix in (".json", ".parquet") for path in folder.iterdir())
+        return any(name.endswith((".json", ".parquet")) for name in places.names(self.root / "_delta_log"))
 
     @property
     def version(self) -> int:
@@ -89,7 +86,7 @@ class Table:
     def committed(self, app_ids: Sequence[str], version: int) -> set[str]:
         """Which of these applications had committed anything by a version of the table."""
         table = self._open(version)
-        return {app_id for app_id in app_ids if table.transaction_version(app_id) is not None}
+        return {app_id for app_id in app_ids if log.committed(table, self.root, app_id) is not None}
 
     def append(
         self,
@@ -154,7 +151,7 @@ class Table:
 
     def live(self, version: int | None = None) -> pl.DataFrame:
         """The files of a version: path, size_bytes, num_records, partition.*, min.* and max.* where they are kept."""
-        return pl.DataFrame(self._open(version).get_add_actions(flatten=True))
+        return log.live_files(self._open(version), self.root)
 
     def mark(self, *, transactions: Mapping[str, int], after: int | None = None) -> int:
         """A commit without rows: only application transactions. The table must exist."""
@@ -178,8 +175,8 @@ class Table:
         columns = pl.DataFrame(self.schema().empty_table()).drop(self.layout.partition_by)
         if not paths:
             return columns.lazy()
-        return pl.scan_parquet(
-            list(paths),
+        return places.scan(
+            [places.beside(self.root, path) for path in paths],
             schema=columns.schema,
             missing_columns="insert",
             hive_partitioning=False,
@@ -197,7 +194,7 @@ class Table:
         if version is None:
             live = log.snapshot(self.root).files
             return live[column].unique().sort().to_list() if live.height else []
-        live = pl.DataFrame(self._open(version).get_add_actions(flatten=True))
+        live = log.live_files(self._open(version), self.root)
         return live[f"partition.{column}"].unique().sort().to_list() if live.height else []
 
     def schema(self, version: int | None = None) -> pa.Schema:
@@ -246,25 +243,12 @@ class Table:
         """Create the table, or add the columns it lacks. A column of another type is refused."""
         from deltalake import Field, Schema
         from deltalake.exceptions import DeltaError
-        from deltalake.transaction import create_table_with_add_actions
 
         if not self.exists:
             with translated(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
                 try:
-                    create_table_with_add_actions(
-                        self.uri,
-                        Schema.from_arrow(schema),
-                        [],
-                        mode="error",
-                        partition_by=list(self.layout.partition_by),
-                        name=self.name.replace("/", "_"),
-                        # Pins name versions: the log that explains them must outlive any default retention.
-                        configuration={
-                            "delta.logRetentionDuration": "interval 36500 days",
-                            "delta.checkpointInterval": str(log.CHECKPOINT_EVERY),  # for other writers
-                        },
-                    )
+                    places.persistently(self.root, lambda: self._make(schema))
                     return
                 except DeltaError:
                     if not self.exists:
@@ -286,7 +270,31 @@ class Table:
         if added:
             fields: list[Field] = list(Schema.from_arrow(pa.schema(added)).fields)
             with translated(self.root):
-                self._open().alter.add_columns(fields)
+                try:
+                    places.persistently(self.root, lambda: self._open().alter.add_columns(fields))
+                except DeltaError:
+                    # Another writer may have added them, or an object store may have taken what it seemed to refuse.
+                    if not {field.name for field in added} <= set(self.schema().names):
+                        raise
+
+    def _make(self, schema: pa.Schema) -> None:
+        from deltalake import Schema
+        from deltalake.transaction import create_table_with_add_actions
+
+        create_table_with_add_actions(
+            self.uri,
+            Schema.from_arrow(schema),
+            [],
+            mode="error",
+            partition_by=list(self.layout.partition_by),
+            name=self.name.replace("/", "_"),
+            storage_options=options_of(self.root),
+            # Pins name versions: the log that explains them must outlive any default retention.
+            configuration={
+                "delta.logRetentionDuration": "interval 36500 days",
+                "delta.checkpointInterval": str(log.CHECKPOINT_EVERY),  # for other writers
+            },
+        )
 
     def _write(self, rows: pa.Table, *, passing: bool = False) -> list[parquet.DataFile]:
         """Data files of `rows`, one for each partition, rows in the layout's order."""
@@ -327,6 +335,8 @@ class Table:
         """Commit, or take the files away again: left behind they would hold rows that nobody can find to erase."""
         try:
             return self._race(files, commit, replaced, removed=removed, data_change=data_change)
+        except UnknownOutcomeError:
+            raise  # the commit may still come to be, and needs its files then
         except (CommitConflictError, StorageError):
             self._discard(files)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..schemas import shapes
+from .places import Place, parquet_file
 
 
 def user_rows(
-    path: str | Path, user_id: int, *, bucket: int | None = None, before_us: int | None = None, last: int | None = None
+    path: Place, user_id: int, *, bucket: int | None = None, before_us: int | None = None, last: int | None = None
 ) -> pa.Table | None:
     """All columns of a user's rows in a file, in the file's order; None where it has none.
 
@@ -28,7 +28,7 @@ def user_rows(
     """
     found: list[pa.Table] = []
     have = 0
-    with pq.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         for group in reversed(list(_groups(file, user_id, bucket, before_us))):
             if last is not None and have >= last:
                 break

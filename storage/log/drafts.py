@@ -1,7 +1,8 @@
-"""Commits on a local disk: durable before they are visible, and by one writer only.
+"""Commits: durable before they are visible, and by one writer only.
 
-An entry is on the disk before it has its name (fsync, then a hard link, which fails where the name is taken), and so
-are the data files it adds. So no reader sees a commit that a power cut takes back.
+On a disk an entry is there before it has its name (fsync, then a hard link, which fails where the name is taken), and
+so are the data files it adds: no reader sees a commit that a power cut takes back. An object store takes it by a put
+that fails where there is one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .. import places
 from ..faults import translated
 from ..parquet import DataFile
+from ..places import Place
 from . import entries
 
 _SUFFIX = ".draft"
@@ -27,26 +30,37 @@ class Draft:
         StorageError: disk full, no permission, read-only.
     """
 
-    def __init__(self, root: Path, actions: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, root: Place, actions: Iterable[Mapping[str, Any]]) -> None:
         self._root = root
-        self._path = root / "_delta_log" / f".{secrets.token_hex(16)}{_SUFFIX}"
-        with translated(self._path), self._path.open("xb") as file:
-            file.write(entries.encode(actions))
-            file.flush()
-            os.fsync(file.fileno())
+        self._data = entries.encode(actions)
+        self._path: Path | None = None
+        if isinstance(root, Path):
+            self._path = root / "_delta_log" / f".{secrets.token_hex(16)}{_SUFFIX}"
+            with translated(self._path), self._path.open("xb") as file:
+                file.write(self._data)
+                file.flush()
+                os.fsync(file.fileno())
 
     def commit(self, version: int) -> bool:
-        """Make this the entry of a version; False where another commit is. Its name is durable after `settle`."""
+        """Make this the entry of a version; False where another commit is. Its name is durable after `settle`.
+
+        Raises:
+            UnknownOutcomeError: an object store does not say whether it took it. What it adds must stay.
+        """
+        target = entries.path_of(self._root, version)
+        if self._path is None or not isinstance(target, Path):
+            return places.create(target, self._data)
         with translated(self._root):
             try:
-                os.link(self._path, entries.path_of(self._root, version))
+                os.link(self._path, target)
             except FileExistsError:
                 return False
         return True
 
     def discard(self) -> None:
         """Remove the draft; a version that was made of it stays."""
-        self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Draft:
         return self
@@ -57,14 +71,18 @@ class Draft:
         self.discard()
 
 
-def settle(root: Path) -> None:
+def settle(root: Place) -> None:
     """Flush the names of the log's entries: the commits made so far are durable."""
+    if not isinstance(root, Path):
+        return
     with translated(root):
         _flush(root / "_delta_log")
 
 
-def make_durable(root: Path, files: Sequence[DataFile]) -> None:
+def make_durable(root: Place, files: Sequence[DataFile]) -> None:
     """Flush data files and the folders that name them to the disk."""
+    if not isinstance(root, Path):
+        return
     folders = set[Path]()
     with translated(root):
         for file in files:
@@ -74,8 +92,10 @@ def make_durable(root: Path, files: Sequence[DataFile]) -> None:
             _flush(folder)
 
 
-def discard_staged(root: Path, before_s: float) -> int:
+def discard_staged(root: Place, before_s: float) -> int:
     """Remove drafts that killed processes left, last touched before a time (s since 1970); returns how many."""
+    if not isinstance(root, Path):
+        return 0
     left = [path for path in (root / "_delta_log").glob(f".*{_SUFFIX}") if path.stat().st_mtime < before_s]
     for path in left:
         path.unlink(missing_ok=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from ..parquet import DataFile
+from ..places import Place
 
 ENGINE = "reclake"
 _MARK = f'"engineInfo":"{ENGINE}"'
@@ -45,7 +46,7 @@ class Changes:
     Compaction moves rows from file to file and is neither.
     """
 
-    added: tuple[Path, ...]
+    added: tuple[Place, ...]
     removed: bool
 
 
@@ -58,7 +59,7 @@ class Removed:
     partition_values: Mapping[str, str | None]
 
 
-def path_of(root: Path, version: int) -> Path:
+def path_of(root: Place, version: int) -> Place:
     """Where the entry of a version is."""
     return root / "_delta_log" / f"{version:020d}.json"
 
@@ -74,9 +75,10 @@ def commit_actions(
 ) -> list[dict[str, Any]]:
     """The actions of a commit. Without `data_change` what is added holds the rows of what is removed: compaction."""
     now_ms = time.time_ns() // 1_000_000
-    info = {"timestamp": now_ms, "operation": operation, "engineInfo": ENGINE, **metadata}
+    # The txnId tells this commit from every other, where an object store does not say whose it took.
+    info = {"timestamp": now_ms, "operation": operation, "engineInfo": ENGINE, "txnId": secrets.token_hex(16)}
     return [
-        {"commitInfo": info},
+        {"commitInfo": info | dict(metadata)},
         *({"txn": {"appId": app_id, "version": version}} for app_id, version in transactions.items()),
         *({"remove": _remove(file, now_ms, data_change)} for file in removed),
         *({"add": _add(file, now_ms, data_change)} for file in added),

@@ -10,7 +10,6 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -18,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.errors import PinError, StorageError
+from ..places import Place, options_of, persistently
 from . import entries
 from .entries import Changes, Entry, path_of
 
@@ -61,7 +61,7 @@ class _Kept:
     transactions: dict[str, int | None] = field(default_factory=dict)  # those that were asked for, or came since
 
 
-def open_table(root: Path, version: int | None = None) -> DeltaTable:
+def open_table(root: Place, version: int | None = None) -> DeltaTable:
     """A fresh handle on a version of the table at `root`, the newest unless told.
 
     Raises:
@@ -72,7 +72,7 @@ def open_table(root: Path, version: int | None = None) -> DeltaTable:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return DeltaTable(str(root), version=version)
+        return persistently(root, lambda: DeltaTable(str(root), version=version, storage_options=options_of(root)))
     except TableNotFoundError:
         raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
     except DeltaError as error:
@@ -92,7 +92,7 @@ def open_table(root: Path, version: int | None = None) -> DeltaTable:
         ) from error
 
 
-def version(root: Path) -> int:
+def version(root: Place) -> int:
     """The newest version of a table.
 
     Raises:
@@ -101,7 +101,7 @@ def version(root: Path) -> int:
     return _latest(root).version
 
 
-def schema(root: Path) -> pa.Schema:
+def schema(root: Place) -> pa.Schema:
     """The Arrow schema of the newest version.
 
     Raises:
@@ -113,7 +113,7 @@ def schema(root: Path) -> pa.Schema:
     return kept.schema
 
 
-def snapshot(root: Path) -> Snapshot:
+def snapshot(root: Place) -> Snapshot:
     """The newest version of a table.
 
     Raises:
@@ -127,7 +127,7 @@ def snapshot(root: Path) -> Snapshot:
     return kept.snapshot
 
 
-def transaction(root: Path, app_id: str) -> int | None:
+def transaction(root: Place, app_id: str) -> int | None:
     """The last version committed by an application; None where it committed none.
 
     Raises:
@@ -135,11 +135,21 @@ def transaction(root: Path, app_id: str) -> int | None:
     """
     kept = _latest(root)
     if app_id not in kept.transactions:  # no entry since names it
-        kept.transactions[app_id] = kept.opened.transaction_version(app_id)
+        kept.transactions[app_id] = committed(kept.opened, root, app_id)
     return kept.transactions[app_id]
 
 
-def newest(root: Path) -> tuple[str, int]:
+def committed(opened: DeltaTable, root: Place, app_id: str) -> int | None:
+    """The last version that an application had committed by an opened version of the table at `root`."""
+    return persistently(root, lambda: opened.transaction_version(app_id))
+
+
+def live_files(opened: DeltaTable, root: Place) -> pl.DataFrame:
+    """The files of an opened version, as delta-rs has them: path, size_bytes, num_records, partition.*, min.*, max.*"""
+    return persistently(root, lambda: pl.DataFrame(opened.get_add_actions(flatten=True)))
+
+
+def newest(root: Place) -> tuple[str, int]:
     """The id and the newest version of a table.
 
     Raises:
@@ -149,9 +159,9 @@ def newest(root: Path) -> tuple[str, int]:
     return str(kept.opened.metadata().id), kept.version
 
 
-def changes(root: Path, first: int, last: int) -> Changes | None:
+def changes(root: Place, first: int, last: int) -> Changes | None:
     """What the commits `first` to `last`, both included, did; None where the log has forgotten one of them."""
-    added: list[Path] = []
+    added: list[Place] = []
     removed = False
     for version in range(first, last + 1):
         try:
@@ -163,7 +173,7 @@ def changes(root: Path, first: int, last: int) -> Changes | None:
     return Changes(tuple(added), removed)
 
 
-def check_writable(root: Path) -> None:
+def check_writable(root: Place) -> None:
     """Refuse a table whose protocol asks for more than is written here.
 
     Raises:
@@ -190,7 +200,7 @@ def may_hold(column: str, value: int) -> pl.Expr:
     return pl.lit(value, dtype=pl.Int64).is_between(f"min.{column}", f"max.{column}").fill_null(True)
 
 
-def _latest(root: Path) -> _Kept:
+def _latest(root: Place) -> _Kept:
     tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
     kept = tables.get(str(root))
     # What is kept is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
@@ -207,21 +217,21 @@ def _latest(root: Path) -> _Kept:
     return kept
 
 
-def _open(root: Path) -> _Kept:
+def _open(root: Place) -> _Kept:
     opened = open_table(root)
     kept = _Kept(opened, int(opened.version()), _stamp(root, int(opened.version())))
     _KEPT.tables[str(root)] = kept
     return kept
 
 
-def _next(root: Path, version: int) -> Entry | None:
+def _next(root: Place, version: int) -> Entry | None:
     try:
         return entries.parse(version + 1, path_of(root, version + 1).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
-def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
+def _stamp(root: Place, version: int) -> tuple[int, int, int] | None:
     """What tells one commit file from another; None where log clean-up took it."""
     try:
         stat = path_of(root, version).stat()
@@ -230,8 +240,8 @@ def _stamp(root: Path, version: int) -> tuple[int, int, int] | None:
     return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
-def _files(opened: DeltaTable, root: Path) -> pl.DataFrame:
-    live = pl.DataFrame(opened.get_add_actions(flatten=True))
+def _files(opened: DeltaTable, root: Place) -> pl.DataFrame:
+    live = live_files(opened, root)
     none = _no_files(opened)
     if live.is_empty():
         return none
@@ -255,7 +265,7 @@ def _no_files(opened: DeltaTable) -> pl.DataFrame:
     )
 
 
-def _advanced(snapshot: Snapshot, entry: Entry, root: Path) -> Snapshot:
+def _advanced(snapshot: Snapshot, entry: Entry, root: Place) -> Snapshot:
     """The snapshot after one more commit: costs in proportion to the commit, not to the table."""
     files = snapshot.files
     if entry.removed:
@@ -269,7 +279,7 @@ def _advanced(snapshot: Snapshot, entry: Entry, root: Path) -> Snapshot:
     return Snapshot(snapshot.table_id, entry.version, files.rechunk() if files.n_chunks() > _CHUNKS else files)
 
 
-def _row(add: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def _row(add: Mapping[str, Any], root: Place) -> dict[str, Any]:
     known = json.loads(add.get("stats") or "{}")
     row = {"path": f"{root}/{unquote(add['path'])}", "size_bytes": add["size"], "num_records": known.get("numRecords")}
     row |= {name: value or None for name, value in add["partitionValues"].items()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..places import Place
 from . import entries
 from .entries import Entry, path_of
-from .handles import check_protocol, open_table
+from .handles import check_protocol, committed, open_table
 
 _TRANSACTIONS_REMEMBERED = 50_000
 
@@ -15,7 +16,7 @@ _TRANSACTIONS_REMEMBERED = 50_000
 class LogTail:
     """Follows a table's log from the version it was opened at. For one thread; the table must exist."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self._root = root
         self._version = -1
         self._transactions: dict[str, int | None] = {}
@@ -51,7 +52,7 @@ class LogTail:
                 at = self._version
                 self._transactions.clear()
                 self._opened = open_table(self._root, at)
-            self._transactions[app_id] = self._opened.transaction_version(app_id)
+            self._transactions[app_id] = committed(self._opened, self._root, app_id)
         return self._transactions[app_id]
 
     def _reopen(self) -> None:
@@ -61,7 +62,9 @@ class LogTail:
         self._transactions = {}
 
 
-def _read_flushed(path: Path) -> str:
+def _read_flushed(path: Place) -> str:
+    if not isinstance(path, Path):
+        return path.read_text(encoding="utf-8")
     with path.open(encoding="utf-8") as file:
         text = file.read()
         if not entries.is_ours(text):

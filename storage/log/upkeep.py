@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...schemas.errors import ReclakeError
 from ..faults import translated
+from ..places import Place, persistently
 from .drafts import discard_staged
 from .entries import path_of
 from .handles import open_table
@@ -25,13 +25,13 @@ class Needed:
     all_entries: bool = False
 
 
-def checkpoint(root: Path, version: int | None = None) -> None:
+def checkpoint(root: Place, version: int | None = None) -> None:
     """Write down the state of a version (the newest unless told), so that opening it reads no older entry."""
     with translated(root):
-        open_table(root, version).create_checkpoint()
+        persistently(root, open_table(root, version).create_checkpoint)
 
 
-def checkpoint_if_due(root: Path, version: int) -> None:
+def checkpoint_if_due(root: Place, version: int) -> None:
     """After a commit. What fails here is logged and due again: the commit stands."""
     if version % CHECKPOINT_EVERY:
         return
@@ -41,7 +41,7 @@ def checkpoint_if_due(root: Path, version: int) -> None:
         _LOG.warning("no checkpoint of %s at version %d: %s", root, version, error)
 
 
-def clean(root: Path, needed: Needed, *, hours: float = LOG_HOURS) -> int:
+def clean(root: Place, needed: Needed, *, hours: float = LOG_HOURS) -> int:
     """Remove entries and checkpoints from before the last checkpoint older than `hours`; returns how many.
 
     Every later version stays readable, and of earlier ones those that are needed, which get checkpoints of their own.
@@ -65,5 +65,5 @@ def clean(root: Path, needed: Needed, *, hours: float = LOG_HOURS) -> int:
     return len(gone)
 
 
-def _older(entry: Path, than_s: float) -> bool:
+def _older(entry: Place, than_s: float) -> bool:
     return entry.exists() and entry.stat().st_mtime < than_s

@@ -140,6 +140,10 @@ def seal(lake: str, through: int | None, engine: str, ignore_watermarks: bool, m
     output.line(
         f"seal    {count(result.rows)} events into {len(result.eras)} era(s), sealed through {until}   {seconds:.1f} s"
     )
+    for path in result.followers_gone:
+        output.line(f"        passed over, its follower was killed: {path}; what it brings is known from its arrival")
+    for path in result.watermarks_ignored:
+        output.line(f"        not waited for: {path}; what it brings is known from its arrival")
     waiting = _known_later(opened, result.through_us) if result.rows == 0 else 0
     if waiting:
         output.line(

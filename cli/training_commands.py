@@ -105,19 +105,33 @@ def pins(lake: str, machine: bool) -> None:
 @click.option("--pin", required=True, help="The pin whose samples are packed.")
 @click.option("--out", required=True, type=click.Path(), help="The folder of the shards.")
 @click.option("--history", type=int, help="Events of history a sample; default: what the recipe says.")
+@click.option("--days", help="Sample days: 2024-03-01..2024-03-07, or some with commas between; default: every one.")
 @click.option("--window", help="Keep windows of time apart, e.g. 1h, for feeds that follow time.")
 @json_option
-def pack(lake: str, recipe: str, pin: str, out: str, history: int | None, window: str | None, machine: bool) -> None:
+def pack(
+    lake: str,
+    recipe: str,
+    pin: str,
+    out: str,
+    history: int | None,
+    days: str | None,
+    window: str | None,
+    machine: bool,
+) -> None:
     """Write the pinned samples of RECIPE as shards: a user's window once, all samples pointing into it."""
     output = Output(machine)
     started = time.monotonic()
     with output.running() as run:
-        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history, window=window, run=run)
+        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history, days=days, window=window, run=run)
     seconds = time.monotonic() - started
     output.line(
         f"pack    {count(result.samples)} samples of {count(result.users)} users in {result.shards} shard(s)"
         f"   {size(result.bytes)}, {seconds:.1f} s   {out}"
     )
+    if result.kept == "before":
+        output.line("        the same set was there, and is kept")
+    elif result.kept == "meanwhile":
+        output.line("        somebody else packed the same set there meanwhile, and was faster: theirs is kept")
     output.result({"step": "pack", "seconds": seconds} | plain(result))
 
 

@@ -24,6 +24,7 @@ class Settings:
     contract: str = "events"
     recipe: str = "ctr"
     shards: str = "shards"  # a folder for each day's shards
+    pack_days: int = 7  # sample days in them, counted back from their own; what a day costs does not grow with history
     reports: str = "reports"  # a page for each day
     state: str = "dags-state"  # the local runner's books
     retries: int = 1
@@ -84,6 +85,10 @@ def _parse(path: Path, lake: str | None) -> Settings:
         types, words = _ACCEPTED[str(known[name])]
         if not isinstance(value, types) or isinstance(value, bool):
             raise TaskError("an entry of the wrong type", where=f"{path}, {name}", expected=words, got=repr(value))
+    if entries.get("pack_days", 1) < 1:
+        raise TaskError(
+            "not a number of days", where=f"{path}, pack_days", expected="1 or more", got=entries["pack_days"]
+        )
     return Settings(**entries)
 
 

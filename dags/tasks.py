@@ -65,10 +65,11 @@ def pin(context: Context) -> Counts:
 
 
 def pack(context: Context) -> Counts:
-    """The day's shards, from the pin, into a folder of their own."""
-    name = _pin_name(context)
-    out = Path(context.settings.shards) / name
-    return {"out": str(out)} | _counts(_lake(context).pack(context.settings.recipe, pin=name, out=out))
+    """The day's shards, from the pin, into a folder of their own: samples of the day and of the days before it."""
+    name, settings = _pin_name(context), context.settings
+    out = Path(settings.shards) / name
+    days = f"{context.day - timedelta(days=settings.pack_days - 1)}..{context.day}"
+    return {"out": str(out), "days": days} | _counts(_lake(context).pack(settings.recipe, pin=name, out=out, days=days))
 
 
 def compact(context: Context) -> Counts:

@@ -49,7 +49,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
                 target, resolved.rows, arrival_us=run.now_us(), verdict_id="check", refused_before=refused
             )
             rejected = rejected_rows(batch, resolved, admission)
-            rows += batch.end_row - batch.first_row
+            rows += batch.source_rows
             read += resolved.rows.height + refused
             admitted += admission.admitted.rows.num_rows
             quarantined += rejected.height

@@ -36,18 +36,16 @@ def follow(
 
     Raises:
         SourceNotFoundError: it is not a folder.
+        LakeBusyError: somebody else follows it under this contract.
         ContractError: the contract is unknown, or its mapping does not fit the files.
     """
     if not folder.is_dir():
         raise SourceNotFoundError(
             "not a folder", where=folder, expected="a folder to follow", hint="without --follow a file can be read"
         )
-    name = "folder-" + hashlib.blake2b(f"{contract}\n{folder.absolute()}".encode(), digest_size=8).hexdigest()
-    watermark = catalog.sealed_through_us or 0
-    followed.write(catalog.sources_folder, followed.Followed(name, contract, watermark))
     seen: dict[Path, tuple[int, int]] = {}
     done: dict[Path, tuple[int, int]] = {}
-    try:
+    with followed.following(catalog.sources_folder, _source(contract, folder), catalog.sealed_through_us or 0) as move:
         while not stop():
             looked_us = run.now_us()
             now = _states(folder)
@@ -60,12 +58,16 @@ def follow(
                     on_refused(error)
                 done[path] = now[path]
             if len(at_rest) == len(waiting):
-                followed.write(catalog.sources_folder, followed.Followed(name, contract, looked_us))
+                move(looked_us)
             seen = now
             if not stop():
                 time.sleep(poll_seconds)
-    finally:
-        followed.remove(catalog.sources_folder, name)
+
+
+def _source(contract: str, folder: Path) -> followed.Source:
+    path = str(folder.absolute())
+    digest = hashlib.blake2b(f"{contract}\n{path}".encode(), digest_size=8).hexdigest()
+    return followed.Source(f"folder-{digest}", contract, path)
 
 
 def _states(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -23,9 +23,10 @@ from ..schemas.buckets import bucket_of
 from ..schemas.contract import Contract
 from ..schemas.errors import CommitConflictError, GateError, ReclakeError, SourceError
 from ..schemas.placing import stored_schema
-from ..storage.catalog import SEAL, Catalog
+from ..storage.catalog import Catalog
 from ..storage.table import Table
 from . import resolving, sources
+from .carried import Carried, recover, settle
 from .duplicates import held
 from .knowing import TIME, available, known_at
 from .run import Run
@@ -118,7 +119,7 @@ def ingest(
             source = sources.open_source(path, contract=target.contract, batch_rows=batch_rows)
             cursor = cursor_of(target.contract, source.key)
             start = target.table.transaction(cursor) or 0
-            recover_verdict(target, cursor, start, verdict_id=f"{source.key}-{start}")
+            recover(catalog, target.table, cursor, start)
             size += path.stat().st_size
             rows_before = counts.rows
             for batch in source.batches(start):
@@ -175,7 +176,8 @@ def ingest_batch(
     arrival_us = run.now_us()
     refused = resolved.rejected.height + len(batch.undecodable)
     read = resolved.rows.height + refused
-    verdict_id = f"{key}-{batch.end_row}"
+    unread = (*resolved.ignored, *batch.unread)
+    verdict_id, cursor = f"{key}-{batch.end_row}", cursor_of(target.contract, key)
     while True:
         version = target.table.version
         stamped, admission = stamp_and_admit(
@@ -185,7 +187,7 @@ def ingest_batch(
         admitted = admission.admitted.keep(fresh)
         quarantined = refused + admission.rejected.height
         counts = Counts(
-            rows=batch.end_row - batch.first_row,
+            rows=batch.source_rows,
             read=read,
             admitted=admitted.rows.num_rows,
             quarantined=quarantined,
@@ -210,31 +212,34 @@ def ingest_batch(
         if admission.verdict == "stop":
             _stop(target, admission, verdict, source_name, batch)
         _quarantine(target, batch, resolved, admission, source_name=source_name, key=key, at_us=arrival_us, run=run)
+        carried = Carried(cursor, batch.end_row, verdict)
         try:
             target.table.append(
                 admitted,
-                transactions={cursor_of(target.contract, key): batch.end_row},
-                metadata=verdict_metadata(verdict_id, verdict)
-                | {"reclake.contract": f"{target.contract.name}/{target.contract.version}"},
+                transactions={cursor: batch.end_row},
+                metadata=carried.metadata | {"reclake.contract": f"{target.contract.name}/{target.contract.version}"},
                 after=version,
             )
         except CommitConflictError:
-            if (target.table.transaction(cursor_of(target.contract, key)) or 0) >= batch.end_row:
-                return Counts(), resolved.ignored  # somebody else read the same rows of the same source
+            if (target.table.transaction(cursor) or 0) >= batch.end_row:
+                return Counts(), unread  # somebody else read the same rows of the same source
             continue
-        _record_verdict(target, verdict, cursor_of(target.contract, key), batch.end_row)
-        return counts, resolved.ignored
+        settle(target.catalog, carried)
+        return counts, unread
 
 
 def stamp_and_admit(
     target: Target, rows: pl.DataFrame, *, arrival_us: int, verdict_id: str, refused_before: int = 0
 ) -> tuple[pl.DataFrame, gate.Admission]:
-    """Resolved rows, stamped against what is sealed now, and what the gate says of them."""
+    """Resolved rows, stamped against what is sealed now, and what the gate says of them.
+
+    Rows that are to be committed after a version of the table are stamped after that version was read.
+    """
     stamped = stamp(
         rows.drop("_row", "_emit"),
         target.contract,
         arrival_us=arrival_us,
-        sealed_us=target.table.transaction(SEAL),
+        sealed_us=target.catalog.barrier_us(target.table),
         buckets=target.catalog.buckets,
     )
     return stamped, admit_stamped(target, stamped, verdict_id=verdict_id, refused_before=refused_before)
@@ -373,32 +378,6 @@ def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admi
         )
     empty = pl.DataFrame(shapes.QUARANTINE.empty_table()).select("row", "emit", "format", "raw", "reasons")
     return pl.concat([empty, *parts], how="vertical_relaxed").sort("row", "emit")
-
-
-def verdict_metadata(verdict_id: str, verdict: pa.Table) -> dict[str, str]:
-    """A verdict as it travels in the commit of its rows, under a key that no other batch of the commit has."""
-    return {f"reclake.verdict/{verdict_id}": pl.DataFrame(verdict).write_json()}
-
-
-def _record_verdict(target: Target, verdict: pa.Table, cursor: str, end_row: int) -> None:
-    table = target.catalog.table("verdicts")
-    try:
-        table.append(gate.record(verdict, shapes.VERDICTS, name="verdicts"), transactions={cursor: end_row})
-    except CommitConflictError:
-        if (table.transaction(cursor) or 0) < end_row:
-            raise
-
-
-def recover_verdict(target: Target, cursor: str, start: int, *, verdict_id: str) -> None:
-    """Store the verdict of a commit whose process died before it could: the commit itself carries it."""
-    if start == 0 or (target.catalog.table("verdicts").transaction(cursor) or 0) >= start:
-        return
-    (key,) = verdict_metadata(verdict_id, shapes.VERDICTS.empty_table())
-    for entry in target.table.history():
-        if key in entry:
-            rows = pl.read_json(entry[key].encode(), schema=pl.DataFrame(shapes.VERDICTS.empty_table()).schema)
-            _record_verdict(target, rows.to_arrow(), cursor, start)
-            return
 
 
 def _stop(

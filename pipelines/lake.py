@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .forget import Receipt
     from .ingest import IngestResult
     from .media import MediaResult
-    from .packing import PackResult
+    from .packing import Days, PackResult
     from .replay import ReplayResult
     from .report import ReportResult
     from .seal import SealResult
@@ -182,10 +182,11 @@ class Lake:
         pin: str,
         out: str | Path,
         history: int | None = None,
+        days: Days | None = None,
         window: str | None = None,
         run: Run | None = None,
     ) -> PackResult:
-        """Write the pinned samples of a recipe as shards that a feed reads. See pipelines.pack.pack.
+        """Write the pinned samples of a recipe, of some days or all, as shards that a feed reads. See packing.pack.
 
         With a window, such as "1h", the shards follow time: for feeds whose order is "chronological".
         """
@@ -201,6 +202,7 @@ class Lake:
             pin=pin,
             out=Path(out),
             history=history,
+            days=days,
             window_us=window_us,
             progress=report,
             run=run,

@@ -6,17 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from ..quality import gate
 from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
-from ..storage.catalog import Catalog
+from ..storage.catalog import Catalog, replay_cursor
 from ..storage.locks import deriving
+from ..storage.quarantine import waiting
 from . import resolving, sources
+from .carried import Carried, recover, settle
 from .ingest import Target, fresh_rows, stamp_and_admit, target_of
 from .knowing import TIME
 from .run import Run
+from .sources.batch import Rows
 
+BATCH_ROWS = 10_000  # in one commit, which carries what became of each
+
+_OLDEST = ("quarantined_at", "source", "row", "emit")
 _RANK = {"duplicate": 0, "admitted": 1, "quarantined": 2}  # of a row's events the highest is the row's outcome
 
 
@@ -33,53 +40,93 @@ class ReplayResult:
 
 def outstanding(catalog: Catalog, contract: str | None = None) -> pl.DataFrame:
     """Quarantined rows that no replay has brought in yet, oldest first: columns of shapes.QUARANTINE."""
-    table = catalog.table("quarantine")
-    if not table.exists:
-        return pl.DataFrame(schema=pl.DataFrame(shapes.QUARANTINE.empty_table()).schema)
-    rows = table.scan()
-    if contract is not None:
-        rows = rows.filter(pl.col("contract") == contract)
-    replays = catalog.table("replays")
-    if replays.exists:
-        settled = replays.scan().filter(pl.col("outcome") != "quarantined").select("quarantine_id")
-        rows = rows.join(settled, on="quarantine_id", how="anti")
-    return rows.sort("quarantined_at", "source", "row", "emit").collect()
+    return waiting(catalog, contract).sort(_OLDEST).collect()
 
 
-def replay(catalog: Catalog, contract_name: str, *, run: Run | None = None) -> ReplayResult:
-    """Resolve, gate and append every outstanding row of a contract.
+def replay(
+    catalog: Catalog, contract_name: str, *, run: Run | None = None, batch_rows: int = BATCH_ROWS
+) -> ReplayResult:
+    """Resolve, gate and append every outstanding row of a contract; run again after any interruption.
 
     The rows keep their claims of when they happened and were available; what an era sealed meanwhile does not believe
-    is known from now. The outcome of each row is kept in `replays`, the gate's verdict in `verdicts`.
+    is known from now. What became of the rows that leave quarantine is kept in `replays`, the gate's verdict in
+    `verdicts`; both travel in the commit of the rows. What still fails stays, and the same again changes nothing.
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
     with deriving(catalog.root):
-        return _replay(catalog, target, run)
+        cursor = replay_cursor(contract_name)
+        recover(catalog, target.table, cursor, target.table.transaction(cursor) or 0)
+        ids = waiting(catalog, contract_name).sort(_OLDEST).select("quarantine_id").collect().to_series()
+        done: dict[str, int] = {}
+        for start in range(0, len(ids), batch_rows):
+            run.progress(f"replay {contract_name}, rows", start, len(ids))
+            for outcome, rows in _replay_batch(target, ids[start : start + batch_rows], run).items():
+                done[outcome] = done.get(outcome, 0) + rows
+    return ReplayResult(
+        read=sum(done.values()),
+        admitted=done.get("admitted", 0),
+        quarantined=done.get("quarantined", 0),
+        duplicates=done.get("duplicate", 0),
+        version=target.table.version,
+    )
 
 
-def _replay(catalog: Catalog, target: Target, run: Run) -> ReplayResult:
-    rows = outstanding(catalog, target.contract.name)
-    if rows.is_empty():
-        return ReplayResult(0, 0, 0, 0, target.table.version)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Quarantined rows, read again by the contract: `ids` of all, `readable` those that are JSON objects, and the
+    events these give, by their place among the readable.
+    """
+
+    ids: pl.Series
+    readable: Rows
+    candidates: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
+    """Settle those of the rows that still wait, in one commit; how many had which outcome."""
+    target.table.create(target.stored)
+    cursor = replay_cursor(target.contract.name)
+    while True:
+        # Looked at first: whoever settles some of these rows after this look takes the version that follows it.
+        version, number = target.table.version, target.table.transaction(cursor) or 0
+        recover(target.catalog, target.table, cursor, number)
+        read = _read_again(target, ids)
+        if read.ids.is_empty():
+            return {}
+        admission, admitted, placed = _admit(target, read.candidates, version, run, f"{cursor}-{number + 1}")
+        outcome = outcomes(read.ids, read.readable, placed, read.rejected["_row"])
+        counts: dict[str, int] = dict(outcome.group_by("outcome").len().iter_rows())
+        settled = outcome.filter(pl.col("outcome") != "quarantined")
+        carried = Carried(
+            cursor,
+            number + 1,
+            _verdict(target, admission, counts, run),
+            _ledger(target, settled, run),
+        )
+        if settled.is_empty() and not admitted.rows.num_rows:
+            rows = gate.record(carried.verdict, shapes.VERDICTS, name="verdicts")
+            target.catalog.table("verdicts").append(rows)
+            return counts
+        try:
+            target.table.append(admitted, transactions={cursor: number + 1}, metadata=carried.metadata, after=version)
+        except CommitConflictError:
+            continue  # somebody wrote meanwhile: what waits, is sealed or is a duplicate may be another now
+        settle(target.catalog, carried)
+        return counts
+
+
+def _read_again(target: Target, ids: pl.Series) -> _Read:
+    """Those of the rows that still wait, decoded and resolved."""
+    still = waiting(target.catalog, target.contract.name).filter(pl.col("quarantine_id").is_in(ids.implode()))
+    rows = still.sort(_OLDEST).collect()
     frame, bad = sources.raw_to_frame(rows["raw"].to_list(), target.contract)
     readable = np.setdiff1d(np.arange(rows.height), np.asarray(bad, dtype=np.int64))
     resolved = resolving.resolve(frame, target.contract)
     wanted = rows.select("emit")[readable].with_row_index("_row").select(pl.col("_row").cast(pl.Int64), "emit")
-    candidates = _wanted(resolved.rows, wanted)
-    rejected = _wanted(resolved.rejected, wanted)
-    version, admission, placed = _admit(target, candidates, run)
-    outcome = outcomes(rows["quarantine_id"], readable, placed, rejected["_row"])
-    counts = dict(outcome.group_by("outcome").len().iter_rows())
-    result = ReplayResult(
-        read=rows.height,
-        admitted=counts.get("admitted", 0),
-        quarantined=counts.get("quarantined", 0),
-        duplicates=counts.get("duplicate", 0),
-        version=version,
-    )
-    _store(catalog, target, outcome, admission, result, run)
-    return result
+    candidates, rejected = _wanted(resolved.rows, wanted), _wanted(resolved.rejected, wanted)
+    return _Read(rows["quarantine_id"], readable, candidates, rejected)
 
 
 def outcomes(ids: pl.Series, readable: np.ndarray, placed: pl.DataFrame, rejected: pl.Series) -> pl.DataFrame:
@@ -118,47 +165,44 @@ def _wanted(events: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     return kept.filter((pl.col("emit") == -1) | (pl.col("emit") == pl.col("_emit"))).drop("emit")
 
 
-def _admit(target: Target, candidates: pl.DataFrame, run: Run) -> tuple[int, gate.Admission, pl.DataFrame]:
-    """Gate and append; the table's version, the admission, and (_row, _outcome) of every candidate."""
-    while True:
-        version = target.table.version
-        _, admission = stamp_and_admit(target, candidates, arrival_us=run.now_us(), verdict_id=f"replay-{run.id}")
-        outcome = np.full(candidates.height, "quarantined", dtype=object)
-        if admission.verdict != "stop":
-            passed = np.setdiff1d(np.arange(candidates.height), admission.rejected["index"].to_numpy())
-            fresh = fresh_rows(target, admission.admitted, version)
-            admitted = admission.admitted.keep(fresh)
-            try:
-                if admitted.rows.num_rows:
-                    version = target.table.append(admitted, metadata={"reclake.replay": run.id}, after=version)
-            except CommitConflictError:
-                continue  # somebody wrote meanwhile: what is a duplicate may be another now
-            outcome[passed] = np.where(fresh.to_numpy(), "admitted", "duplicate")
-        placed = candidates.select("_row").with_columns(pl.Series("_outcome", outcome, dtype=pl.String))
-        return version, admission, placed
+def _admit(
+    target: Target, candidates: pl.DataFrame, version: int, run: Run, verdict_id: str
+) -> tuple[gate.Admission, gate.Admitted, pl.DataFrame]:
+    """The gate's answer, the rows to append after `version`, and (_row, _outcome) of every candidate."""
+    _, admission = stamp_and_admit(target, candidates, arrival_us=run.now_us(), verdict_id=verdict_id)
+    outcome = np.full(candidates.height, "quarantined", dtype=object)
+    fresh = np.zeros(admission.admitted.rows.num_rows, dtype=bool)
+    if admission.verdict != "stop":
+        passed = np.setdiff1d(np.arange(candidates.height), admission.rejected["index"].to_numpy())
+        fresh = fresh_rows(target, admission.admitted, version).to_numpy()
+        outcome[passed] = np.where(fresh, "admitted", "duplicate")
+    placed = candidates.select("_row").with_columns(pl.Series("_outcome", outcome, dtype=pl.String))
+    return admission, admission.admitted.keep(fresh), placed
 
 
-def _store(
-    catalog: Catalog, target: Target, outcome: pl.DataFrame, admission: gate.Admission, result: ReplayResult, run: Run
-) -> None:
-    at_us = run.now_us()
-    ledger = outcome.with_columns(
-        pl.lit(target.contract.version, dtype=pl.Int32).alias("contract_version"),
-        pl.lit(at_us).cast(TIME).alias("replayed_at"),
-        pl.lit(run.id).alias("run_id"),
-    ).select(shapes.REPLAYS.names)
-    catalog.table("replays").append(gate.record(ledger.to_arrow(), shapes.REPLAYS, name="replays"))
-    verdict = gate.verdict_rows(
+def _ledger(target: Target, settled: pl.DataFrame, run: Run) -> pa.Table:
+    return (
+        settled.with_columns(
+            pl.lit(target.contract.version, dtype=pl.Int32).alias("contract_version"),
+            pl.lit(run.now_us()).cast(TIME).alias("replayed_at"),
+            pl.lit(run.id).alias("run_id"),
+        )
+        .select(shapes.REPLAYS.names)
+        .to_arrow()
+    )
+
+
+def _verdict(target: Target, admission: gate.Admission, counts: dict[str, int], run: Run) -> pa.Table:
+    return gate.verdict_rows(
         admission,
         run_id=run.id,
-        at_us=at_us,
+        at_us=run.now_us(),
         table=target.table.name,
         source=shapes.REPLAYED,
         event_day=None,
-        read=result.read,
-        admitted=result.admitted,
-        quarantined=result.quarantined,
-        duplicates=result.duplicates,
+        read=sum(counts.values()),
+        admitted=counts.get("admitted", 0),
+        quarantined=counts.get("quarantined", 0),
+        duplicates=counts.get("duplicate", 0),
         late=0,
     )
-    catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))

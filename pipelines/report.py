@@ -17,6 +17,7 @@ from ..storage.catalog import Catalog
 from ..storage.faults import translated
 from ..storage.outputs import Output, register
 from ..storage.pins import Pin
+from ..storage.quarantine import settled, waiting
 from ..storage.table import Table
 from .correlate import SEED
 
@@ -123,21 +124,10 @@ def _verdicts(catalog: Catalog) -> pl.DataFrame:
     return table.scan().sort("at", "verdict_id", "check").collect() if table.exists else _empty(shapes.VERDICTS)
 
 
-def _waiting(catalog: Catalog) -> pl.LazyFrame:
-    """Quarantined rows that no replay has settled."""
-    rows, replays = catalog.table("quarantine").scan(), catalog.table("replays")
-    if not replays.exists:
-        return rows
-    settled = replays.scan().filter(pl.col("outcome") != "quarantined").select("quarantine_id")
-    return rows.join(settled, on="quarantine_id", how="anti")
-
-
 def _reasons(catalog: Catalog) -> pl.DataFrame:
-    if not catalog.table("quarantine").exists:
-        return pl.DataFrame(schema=_REASONS)
     keys = ("contract", "check", "column", "severity", "expected")
     return (
-        _waiting(catalog)
+        waiting(catalog)
         .select("quarantine_id", "contract", "reasons")
         .explode("reasons")
         .unnest("reasons")
@@ -154,10 +144,8 @@ def _reasons(catalog: Catalog) -> pl.DataFrame:
 def _quarantine(catalog: Catalog) -> pl.DataFrame:
     if not catalog.table("quarantine").exists:
         return pl.DataFrame(schema=_QUARANTINE)
-    counts = [("waiting", int(_waiting(catalog).select(pl.len()).collect().item()))]
-    if catalog.table("replays").exists:
-        settled = catalog.table("replays").scan().filter(pl.col("outcome") != "quarantined")
-        counts += settled.group_by("outcome").agg(pl.len()).sort("outcome").collect().rows()
+    counts = [("waiting", int(waiting(catalog).select(pl.len()).collect().item()))]
+    counts += settled(catalog).group_by("outcome").agg(pl.len()).sort("outcome").collect().rows()
     return pl.DataFrame(counts, schema=_QUARANTINE, orient="row")
 
 

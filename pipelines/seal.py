@@ -1,8 +1,8 @@
 """Seal: close a span of known_at for ever, give its events their ordinals, write timelines and the directory.
 
 Steps, each idempotent, so that a kill anywhere and a second run give the same rows:
-1. the barrier: a commit on `events` says through when it is sealed; ingest looks at it, and commits only against the
-   version it looked at, so nothing lands behind it;
+1. the barrier: a commit on `events`, and one on `content`, says through when it is sealed; who appends to them looks at
+   it, and commits only against the version it looked at, so nothing lands behind it;
 2. for every era (a day, or a shorter rest): ordinals, then one commit of `directory`, then one of `timelines`;
    the last makes the era readable.
 
@@ -12,7 +12,8 @@ whoever comes next, before another barrier is set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,10 +26,12 @@ from ..schemas.buckets import bucket_groups
 from ..schemas.eras import Era, split_days
 from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
+from ..storage import followed
 from ..storage.catalog import SEAL, Catalog
+from ..storage.followed import Followed
 from ..storage.locks import deriving
-from ..storage.table import Commit
-from .directory import heads
+from ..storage.table import Commit, Table
+from .directory import next_ordinals
 from .knowing import TIME
 from .ordinals import SealedPart, seal_part
 from .record import store_verdict
@@ -42,13 +45,18 @@ PartsOf = Callable[[Era], list[SealedPart]]
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """What one seal did: eras made, events given ordinals, the end of the last sealed era (µs)."""
+    """What one seal did: eras made, events given ordinals, the end of the last sealed era (µs).
+
+    `watermarks_ignored` are followed sources that it was told not to wait for, `followers_gone` those that nobody
+    follows any more, since their followers were killed; the commit that sets the barrier names both.
+    """
 
     eras: tuple[str, ...]
     rows: int
     through_us: int | None
     version: int
     watermarks_ignored: tuple[str, ...]
+    followers_gone: tuple[str, ...]
 
 
 def seal(
@@ -60,6 +68,9 @@ def seal(
     run: Run | None = None,
 ) -> SealResult:
     """Seal everything known before `through_us`; by default through the last whole day that has events.
+
+    A followed source that has not got so far is an error, unless its watermark is to be ignored. A source whose
+    follower was killed is passed over. What either brings later is known from its arrival.
 
     Raises:
         SealError: the span is not over, or a followed source has not got so far yet; nothing was sealed.
@@ -87,25 +98,33 @@ def seal(
     behind = _behind(catalog, through_us, ignore_watermarks)
     sealed = catalog.sealed_through_us
     if through_us is None or (sealed is not None and through_us <= sealed):
-        return SealResult((), 0, sealed, catalog.table("timelines").version, behind)
+        return SealResult((), 0, sealed, catalog.table("timelines").version, (), ())
     eras: list[Era] = []
     rows = 0
-    while (end_us := _begin(catalog, through_us)) is not None:
+    while (end_us := _begin(catalog, through_us, behind)) is not None:
         span, given = _seal_span(catalog, end_us, engine, run)
         eras += span
         rows += given
+    for source in behind:
+        if not source.alive:
+            followed.strike_out(catalog.sources_folder, source.source)
     return SealResult(
         eras=tuple(era.name for era in eras),
         rows=rows,
         through_us=catalog.sealed_through_us,
         version=catalog.table("timelines").version,
-        watermarks_ignored=behind,
+        watermarks_ignored=_paths(behind, alive=True),
+        followers_gone=_paths(behind, alive=False),
     )
 
 
-def _begin(catalog: Catalog, through_us: int) -> int | None:
+def _begin(catalog: Catalog, through_us: int, behind: Sequence[Followed]) -> int | None:
     """Through when to seal now, the barrier being set: first what was begun and not finished. None: all is sealed."""
     events = catalog.table("events")
+    passed = {
+        "reclake.watermarks_ignored": _paths(behind, alive=True),
+        "reclake.followers_gone": _paths(behind, alive=False),
+    }
     while True:
         version = events.version
         begun, sealed = events.transaction(SEAL), catalog.sealed_through_us
@@ -114,7 +133,11 @@ def _begin(catalog: Catalog, through_us: int) -> int | None:
         if sealed is not None and sealed >= through_us:
             return None
         try:
-            events.mark(transactions={SEAL: through_us}, after=version)
+            events.mark(
+                transactions={SEAL: through_us},
+                after=version,
+                metadata={name: json.dumps(paths) for name, paths in passed.items() if paths},
+            )
         except CommitConflictError:
             continue  # an ingest, or another seal, whose span may have to be finished first
         return through_us
@@ -122,6 +145,8 @@ def _begin(catalog: Catalog, through_us: int) -> int | None:
 
 def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[list[Era], int]:
     """Seal what is below a barrier; the eras, and how many events they got."""
+    if catalog.table("content").exists:
+        _mark(catalog.table("content"), end_us)  # before anybody can make samples of the span
     eras, rows = _eras(catalog, end_us), 0
     # Only now: a field that events got before the barrier is one that the timelines must have.
     catalog.table("timelines").create(timelines_schema(catalog))
@@ -129,7 +154,7 @@ def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[li
         for number, era in enumerate(eras):
             run.progress(f"seal {era.name}", number, len(eras))
             rows += _seal_era(catalog, era, parts_of)
-    _mark_sealed(catalog, end_us)
+    _mark(catalog.table("timelines"), end_us)  # an empty rest of the span is sealed too
     return eras, rows
 
 
@@ -202,24 +227,6 @@ def events_between(catalog: Catalog, era: Era) -> pl.LazyFrame:
     )
 
 
-def next_ordinals(catalog: Catalog, era: Era, users: pl.Series) -> pl.DataFrame:
-    """(user_id, next_ordinal) of those of the era's `users` who have events before it.
-
-    Costs in proportion to the users, not to history: an index of the directory holds where each timeline ends.
-    """
-    directory = catalog.table("directory")
-    if not directory.exists:
-        return pl.DataFrame(schema={"user_id": pl.Int64, "next_ordinal": pl.Int64})
-    places, ends = heads(catalog).find(users.to_numpy())
-    # Looked at after the index was: had the era's entries been in what the index read, they would be seen here too.
-    if (directory.transaction(SEAL) or 0) >= era.end_us:
-        # They are there from a run that was killed between its two commits, and say what that run found.
-        entries = directory.scan_partition({shapes.ERA: era.name})
-        return entries.select("user_id", pl.col("first_ordinal").alias("next_ordinal")).collect()
-    found = pl.DataFrame({"user_id": users.gather(places), "next_ordinal": ends})
-    return found.group_by("user_id").agg(pl.col("next_ordinal").max())
-
-
 def timelines_schema(catalog: Catalog) -> pa.Schema:
     """The timelines' schema: that of the events table as it is now."""
     fields = []
@@ -239,28 +246,31 @@ def _has_events(catalog: Catalog, era: Era) -> bool:
     return int(events_between(catalog, era).select(pl.len()).collect().item()) > 0
 
 
-def _behind(catalog: Catalog, through_us: int | None, ignore: bool) -> tuple[str, ...]:
-    """Followed sources that may still bring events known before `through_us`."""
-    behind = [] if through_us is None else [s for s in catalog.followed() if s.watermark_us < through_us]
-    if behind and not ignore:
-        first = behind[0]
+def _behind(catalog: Catalog, through_us: int | None, ignore: bool) -> list[Followed]:
+    """Followed sources that might have brought events known before `through_us`."""
+    behind = [] if through_us is None else [each for each in catalog.followed() if each.watermark_us < through_us]
+    first = next((each for each in behind if each.alive), None)
+    if first is not None and not ignore:
         raise SealError(
             "a followed source has not got so far yet",
-            where=first.name,
+            where=f"{first.source.path}, followed by {first.follower}",
             expected=f"a watermark past {iso(through_us or 0)}",
             got=iso(first.watermark_us),
             hint="wait for it, or seal with --ignore-watermarks: what it brings later is known from its arrival",
         )
-    return tuple(s.name for s in behind)
+    return behind
 
 
-def _mark_sealed(catalog: Catalog, through_us: int) -> None:
-    """An empty rest of the span is sealed too: the timelines say through when."""
-    timelines = catalog.table("timelines")
-    if (timelines.transaction(SEAL) or 0) >= through_us:
+def _paths(behind: Sequence[Followed], *, alive: bool) -> tuple[str, ...]:
+    return tuple(each.source.path for each in behind if each.alive == alive)
+
+
+def _mark(table: Table, through_us: int) -> None:
+    """Say on a table through when it is sealed, unless it says so already."""
+    if (table.transaction(SEAL) or 0) >= through_us:
         return
     try:
-        timelines.mark(transactions={SEAL: through_us})
+        table.mark(transactions={SEAL: through_us})
     except CommitConflictError:
-        if (timelines.transaction(SEAL) or 0) < through_us:
+        if (table.transaction(SEAL) or 0) < through_us:
             raise

@@ -26,15 +26,14 @@ from ..storage.group import Appended, Batch, GroupWriter
 from ..storage.log import LogTail, Needed
 from ..storage.table import Table
 from . import resolving
+from .carried import Carried, recover
 from .duplicates import held
 from .ingest import (
     happened,
     quarantine_rows,
-    recover_verdict,
     rejected_rows,
     stamp,
     target_of,
-    verdict_metadata,
 )
 from .run import Run
 from .sources import SourceBatch
@@ -113,7 +112,7 @@ class EventWriter:
         self._run = run or Run()
         self._target = target_of(catalog, catalog.contract(contract))
         self._target.table.create(self._target.stored)
-        self._sealed_us = self._target.table.transaction(SEAL)
+        self._sealed_us = catalog.barrier_us(self._target.table)
         table, quarantine, verdicts = (
             catalog.table(name) for name in (self._target.table.name, "quarantine", "verdicts")
         )
@@ -139,9 +138,8 @@ class EventWriter:
         frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
         cursor = f"write/{self._target.contract.name}/{producer}"
         if producer not in self._started:
-            last = self._target.table.transaction(cursor)
-            if last is not None:
-                recover_verdict(self._target, cursor, last, verdict_id=f"{cursor}-{last}")
+            table = self._target.table
+            recover(self._target.catalog, table, cursor, table.transaction(cursor) or 0)
             self._started.add(producer)
         sent = _Sent(frame, cursor, number)
         while True:
@@ -249,9 +247,9 @@ class EventWriter:
 
     def _judge(self, batches: Sequence[_Gated], tail: LogTail) -> Sequence[_Gated | Exception]:
         """Leave out events that are there, or in an earlier batch of the group; send back what a seal overtook."""
-        self._sealed_us = tail.transaction(SEAL)
-        if self._target.contract.kind != "events":
-            return batches
+        events = self._target.contract.kind == "events"
+        # The tail says the same of its own table, and costs nothing.
+        self._sealed_us = tail.transaction(SEAL) if events else self._target.catalog.barrier_us(self._target.table)
         current = [batch for batch in batches if batch.sealed_us == self._sealed_us]
         masks = self._fresh(current)
         answers: list[_Gated | Exception] = []
@@ -264,7 +262,10 @@ class EventWriter:
         return answers
 
     def _fresh(self, batches: Sequence[_Gated]) -> Iterator[pl.Series]:
-        """For each batch, which of its rows are the first with their event_id."""
+        """For each batch, which of its rows are the first with their event_id; an item is new each time."""
+        if self._target.contract.kind != "events":
+            yield from (pl.repeat(True, batch.admitted.rows.num_rows, eager=True) for batch in batches)
+            return
         ids = pl.concat(
             [pl.Series("event_id", [], dtype=pl.String)]
             + [pl.Series("event_id", batch.admitted.rows["event_id"]) for batch in batches]
@@ -337,10 +338,11 @@ def _judged(
     """A batch with what is left of its rows, and the verdict that says so."""
     duplicates = admission.admitted.rows.num_rows - kept.rows.num_rows
     verdict = gate.verdict_rows(admission, admitted=kept.rows.num_rows, duplicates=duplicates, **facts)
+    ((cursor, number),) = transactions.items()
     return _Gated(
         kept,
         transactions,
-        verdict_metadata(kept.verdict_id, verdict),
+        Carried(cursor, number, verdict).metadata,
         rejected=rejected,
         admission=admission,
         facts=facts,

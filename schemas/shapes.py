@@ -44,7 +44,7 @@ REPLAYS = pa.schema(
     [
         pa.field("quarantine_id", pa.string(), nullable=False),
         pa.field("contract_version", pa.int32(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),  # "admitted", "duplicate" or "quarantined"
+        pa.field("outcome", pa.string(), nullable=False),  # "admitted" or "duplicate"
         pa.field("replayed_at", TIME, nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
     ]

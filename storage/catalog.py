@@ -52,7 +52,7 @@ from .table import Layout, Table
 
 FORMAT = 1
 DEFAULT_BUCKETS = 16
-SEAL = "reclake/seal"  # application transaction: events and timelines are sealed through this many µs
+SEAL = "reclake/seal"  # application transaction: a table is sealed through this many µs
 
 LAYOUTS: dict[str, Layout] = {
     "events": Layout(("known_day",), ("bucket", "user_id", "known_at", "event_id")),
@@ -186,6 +186,15 @@ class Catalog:
     def sealed_through_us(self) -> int | None:
         """The end of the last sealed era, µs; None where nothing is sealed."""
         return self.table("timelines").transaction(SEAL)
+
+    def barrier_us(self, table: Table) -> int | None:
+        """Before when, µs, nothing that is appended to a table can have been known; None where no seal was begun.
+
+        A seal sets it on `events`, then on `content` if that is there. So it holds for a commit that directly follows a
+        version of `table` that was read before this.
+        """
+        barriers = self.table("events").transaction(SEAL), table.transaction(SEAL)
+        return max((barrier for barrier in barriers if barrier is not None), default=None)
 
     def followed(self) -> list[Followed]:
         """Sources that are being followed, with their watermarks."""
@@ -344,12 +353,17 @@ class Catalog:
         return [self.pin(name) for name in self.pin_names()]
 
     def needed(self, table: str, now_us: int) -> log.Needed:
-        """What log clean-up must leave of a table: pinned versions, and all while an erasure is on its way.
+        """What log clean-up must leave of a table: pinned versions, and all of it while something is half done.
 
-        An erasure that was interrupted finds what it did by its commits.
+        An erasure that was interrupted finds what it did by its commits, and a replay what became of its rows.
         """
+        replays = [replay_cursor(name) for name in self._names("contracts")]
+        settled = self.table("verdicts")
+        half = any(
+            (self.table(table).transaction(cursor) or 0) > (settled.transaction(cursor) or 0) for cursor in replays
+        )
         versions = {pin.tables[table] for pin in self.pins() if pin.holds_at(now_us) and table in pin.tables}
-        return log.Needed(frozenset(versions), all_entries=(self.root / "erasures" / "run.json").exists())
+        return log.Needed(frozenset(versions), all_entries=half or (self.root / "erasures" / "run.json").exists())
 
     def _pin_path(self, name: str) -> Place:
         if not _PIN_NAME.fullmatch(name):
@@ -393,6 +407,11 @@ class Catalog:
                 f"somebody else registered {noun.name} at the same time", where=path, hint="run the command again"
             )
         return numbered
+
+
+def replay_cursor(contract: str) -> str:
+    """The application transaction that numbers a contract's replays: one for each batch that settled rows."""
+    return f"replay/{contract}"
 
 
 @lru_cache(maxsize=1024)

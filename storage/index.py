@@ -64,14 +64,14 @@ class Index:
 
         Costs in proportion to the keys and to what was committed since the last look.
         """
-        found = [_matches(run, keys) for run in self._follow()]
+        found = [_matches(run, keys) for run in self.follow()]
         empty = np.empty(0, dtype=np.int64)
         return (
             np.concatenate([empty, *[places for places, _ in found]]),
             np.concatenate([empty, *[values for _, values in found]]),
         )
 
-    def _follow(self) -> list[Int64s]:
+    def follow(self) -> list[Int64s]:
         """Bring the runs up to the table's newest version; they, mapped into memory."""
         while True:
             table_id, version = log.newest(self.table.root)

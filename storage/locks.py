@@ -1,7 +1,8 @@
-"""Locks between processes on one lake: those who derive rows from a user's rows, and those who erase them.
+"""Locks between processes: they end with the process that holds them, however it ends.
 
-Appends, compaction and vacuum need none: Delta's commits arbitrate. What reads a user's rows and later commits rows
-made of them (seal, samples, pack) would bring an erased user back, so it shares a lock that erasure holds alone.
+On a lake: those who derive rows from a user's rows, and those who erase them. Appends, compaction and vacuum need none:
+Delta's commits arbitrate. What reads a user's rows and later commits rows made of them (seal, samples, pack)
+would bring an erased user back, so it shares a lock that erasure holds alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,47 @@ from pathlib import Path
 from ..schemas.errors import LakeBusyError
 from .faults import translated
 from .places import Place
+
+#: What a file system says that has no locks for such a file.
+UNSUPPORTED = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def hold(path: Path) -> int | None:
+    """Take the lock on a file or folder that is there, and keep it until the handle is closed; None if it is taken.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock on a file or folder; where the file system cannot say, somebody does."""
+    try:
+        handle = hold(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return True
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def wait(handle: int) -> None:
+    """Take the lock on an open file or folder as soon as nobody else has it."""
+    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @contextmanager

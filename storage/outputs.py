@@ -20,6 +20,7 @@ from .faults import translated
 from .places import Place
 from .shard_manifest import ITEMS, MANIFEST
 from .shards import CONTENT
+from .staging import clear, stagings
 from .traces import Wanted
 
 Kind = Literal["shards", "report"]
@@ -35,20 +36,15 @@ class Output:
     path: Path
 
     @property
-    def staging(self) -> Path:
-        """Where a shard set lies while it is packed; a killed pack leaves it there."""
-        return self.path.parent / f".{self.path.name}.packing"
-
-    @property
     def present(self) -> bool:
-        return self.path.exists() or self.staging.exists()
+        return self.path.exists() or bool(stagings(self.path))
 
     def holds(self, wanted: Wanted) -> bool:
         """Whether a shard of the set has a row of one of the users, or the set is half packed or half deleted."""
-        files = [file for folder in (self.path, self.staging) for file in sorted(folder.glob("*.parquet"))]
         empty = self.path.is_dir() and not any(self.path.iterdir())
-        half_gone = empty or self.staging.exists() or (self.path / _LEAVING).exists()
-        return half_gone or any(_has_users(file, wanted) for file in files)
+        if empty or stagings(self.path) or (self.path / _LEAVING).exists():
+            return True
+        return any(_has_users(file, wanted) for file in sorted(self.path.glob("*.parquet")))
 
 
 def register(root: Place, output: Output) -> None:
@@ -74,7 +70,7 @@ def remove(root: Path, output: Output) -> None:
         leaving.unlink(missing_ok=True)
         if output.path.is_dir() and not any(output.path.iterdir()):
             output.path.rmdir()
-        shutil.rmtree(output.staging, ignore_errors=True)
+        clear(output.path)
     _document(root, output.kind, output.path).unlink(missing_ok=True)
 
 

@@ -82,6 +82,7 @@ class Manifest:
     users: int
     shards: tuple[ShardFile, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # bytes and blake2b of the files beside the shards
+    days: tuple[str, ...] | None = None  # of the samples, such as 2024-03-01; None: every day that the pin has
 
     @property
     def sample_count(self) -> int:
@@ -90,13 +91,14 @@ class Manifest:
     @property
     def identity(self) -> dict[str, Any]:
         """What a set was asked to be: two packs with equal identities hold the same samples."""
-        return {
+        every = {
             "format_version": FORMAT_VERSION,
             "recipe": self.recipe,
             "pin": self.pin,
             "history_length": self.history_length,
             "window_us": self.window_us,
         }
+        return every if self.days is None else every | {"days": list(self.days)}
 
     @property
     def fingerprint(self) -> str:
@@ -137,6 +139,7 @@ class Manifest:
             users=document["users"],
             shards=tuple(ShardFile.from_json(s) for s in document["shards"]),
             files=document["files"],
+            days=tuple(document["days"]) if "days" in document else None,
         )
 
 

@@ -153,9 +153,15 @@ class Table:
         """The files of a version: path, size_bytes, num_records, partition.*, min.* and max.* where they are kept."""
         return log.live_files(self._open(version), self.root)
 
-    def mark(self, *, transactions: Mapping[str, int], after: int | None = None) -> int:
+    def mark(
+        self,
+        *,
+        transactions: Mapping[str, int],
+        after: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
         """A commit without rows: only application transactions. The table must exist."""
-        return self._commit([], Commit(transactions, after))
+        return self._commit([], Commit(transactions, after, metadata or {}))
 
     def scan(self, version: int | None = None) -> pl.LazyFrame:
         """All rows, lazily, partition columns included; `version` reads an older state.
@@ -168,7 +174,11 @@ class Table:
 
     def scan_partition(self, partition: Mapping[str, Any]) -> pl.LazyFrame:
         """The rows of one partition, lazily, without its partition columns; no other file is opened."""
-        return self.scan_files(log.snapshot(self.root).of_partition(partition) if self.exists else [])
+        return self.scan_files(self.partition_files(partition))
+
+    def partition_files(self, partition: Mapping[str, Any]) -> list[str]:
+        """Absolute paths of one partition's Parquet files; no file is opened."""
+        return log.snapshot(self.root).of_partition(partition) if self.exists else []
 
     def scan_files(self, paths: Sequence[str]) -> pl.LazyFrame:
         """The rows of some of the table's files, lazily, as its schema has them, without its partition columns."""

@@ -22,11 +22,11 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas import shapes
-from ...schemas.eras import Era, start_prefix
+from ...schemas.eras import Era
 from ...schemas.errors import EngineError, MissingExtraError
 from ...schemas.times import from_us
 from ...storage.catalog import Catalog
-from ...storage.table import Table
+from ..directory import heads, next_ordinals
 from ..ordinals import SealedPart, seal_part
 from ..run import Run
 
@@ -38,25 +38,18 @@ _RESULT = "part binary"  # a pickled SealedPart
 
 def seal_parts(spark: SparkSession, catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
     """Seal one era's events, a task for each bucket. Returns what the tasks staged; the caller commits."""
-    timelines, name, at_us, run_id = catalog.table("timelines"), era.name, run.now_us(), run.id
+    timelines, at_us, run_id = catalog.table("timelines"), run.now_us(), run.id
+    if catalog.table("directory").exists:
+        heads(catalog).follow()  # here and once: the tasks find the index as new as it can be, and only read it
 
-    def seal_bucket(events: pa.Table, first: pa.Table) -> pa.Table:
-        part = seal_part(
-            timelines,
-            pl.DataFrame(events),
-            pl.DataFrame(first).select("user_id", "next_ordinal"),
-            name,
-            schema,
-            run_id=run_id,
-            at_us=at_us,
-        )
+    def seal_bucket(events: pa.Table) -> pa.Table:
+        rows = pl.DataFrame(events)
+        first = next_ordinals(catalog, era, rows["user_id"].unique())
+        part = seal_part(timelines, rows, first, era.name, schema, run_id=run_id, at_us=at_us)
         return pa.table({"part": pa.array([pickle.dumps(part)], pa.binary())})
 
-    events = _events(spark, catalog, era).groupBy(shapes.BUCKET)
-    first = _next_ordinals(spark, catalog, era).groupBy(shapes.BUCKET)
-    staged = events.cogroup(first).applyInArrow(seal_bucket, _RESULT)
-    # Users with a past but no event in this era make a group too, and an empty part.
-    return [part for row in staged.collect() if (part := pickle.loads(row["part"])).rows]
+    staged = _events(spark, catalog, era).groupBy(shapes.BUCKET).applyInArrow(seal_bucket, _RESULT)
+    return [pickle.loads(row["part"]) for row in staged.collect()]
 
 
 @contextmanager
@@ -101,32 +94,15 @@ def session() -> Iterator[SparkSession]:
 
 
 def _events(spark: SparkSession, catalog: Catalog, era: Era) -> DataFrame:
+    """The era's events as Spark reads Parquet, with the types the table promises whatever a single file holds."""
     from pyspark.sql import functions as f
-
-    events = _read(spark, catalog.table("events"))
-    known = f.col("known_at")
-    return events.where((known >= f.lit(from_us(era.start_us))) & (known < f.lit(from_us(era.end_us)))).drop(shapes.DAY)
-
-
-def _next_ordinals(spark: SparkSession, catalog: Catalog, era: Era) -> DataFrame:
-    from pyspark.sql import functions as f
-
-    directory = catalog.table("directory")
-    if not directory.exists or not directory.files():
-        return spark.createDataFrame([], f"{shapes.BUCKET} int, user_id long, next_ordinal long")
-    before = _read(spark, directory).where(f.col(shapes.ERA) < start_prefix(era.start_us))
-    following = f.max(f.col("first_ordinal") + f.col("count")).alias("next_ordinal")
-    return before.groupBy(shapes.BUCKET, "user_id").agg(following)
-
-
-def _read(spark: SparkSession, table: Table) -> DataFrame:
-    """A table's rows as Spark reads Parquet, with the types the table promises whatever a single file holds."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    table, start, end = catalog.table("events"), from_us(era.start_us), from_us(era.end_us)
     plain = pa.schema([_plain(field) for field in table.schema()])
     reader: Any = spark.read.schema(from_arrow_schema(plain)).option("basePath", table.uri)
-    frame: DataFrame = reader.parquet(*table.files())
-    return frame
+    frame: DataFrame = reader.parquet(*table.partition_files({shapes.DAY: start.date()}))
+    return frame.where((f.col("known_at") >= f.lit(start)) & (f.col("known_at") < f.lit(end))).drop(shapes.DAY)
 
 
 def _plain(field: pa.Field) -> pa.Field:

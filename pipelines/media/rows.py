@@ -39,7 +39,6 @@ class Job:
     works: tuple[Work, ...]
     source: str
     now_us: int
-    sealed_us: int | None
 
     @property
     def run_id(self) -> str:
@@ -62,15 +61,16 @@ def quarantine_id(job: Job) -> pl.Expr:
     return pl.format("{}-{}-{}", pl.lit(prefix), "item_id", "input_digest")
 
 
-def content_rows(job: Job, chunk: pl.DataFrame, made: pa.Table) -> pa.Table:
-    """The chunk as rows of the content table. `made` has a row for each of the chunk's, in its order."""
+def content_rows(job: Job, chunk: pl.DataFrame, made: pa.Table, barrier_us: int | None) -> pa.Table:
+    """The chunk as rows of the content table, nothing of it known before the barrier.
+
+    `made` has a row for each of the chunk's, in its order.
+    """
     claims = chunk if "available_at" in chunk.columns else chunk.with_columns(pl.lit(None, TIME).alias("available_at"))
     given = claims.with_columns(
         available(job.contract, happened="available_at", arrival_us=job.now_us).alias("available_at")
     ).with_columns(
-        known_at(job.contract, pl.col("available_at"), arrival_us=job.now_us, sealed_us=job.sealed_us).alias(
-            "known_at"
-        ),
+        known_at(job.contract, pl.col("available_at"), arrival_us=job.now_us, sealed_us=barrier_us).alias("known_at"),
         pl.lit(job.identity).alias("plan"),
     )
     outputs = {column for work in job.works for _, column in work.step.outputs}

@@ -144,7 +144,6 @@ def _job(catalog: Catalog, contract: Contract, plan: Plan, *, source: str, now_u
         works=works_of(plan),
         source=source,
         now_us=now_us,
-        sealed_us=catalog.sealed_through_us,
     )
 
 
@@ -226,15 +225,44 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
     items = json.dumps(chunk.select("item_id", "input_digest").rows())
     digest = hashlib.blake2b(items.encode(), digest_size=16).hexdigest()
     cursor = f"media/{job.identity}/{job.contract.version}/{digest}"
-    admission = gate.admit(
-        content_rows(job, chunk, made),
-        job.suite,
-        job.schema,
-        contract=job.contract.name,
-        contract_version=job.contract.version,
-        verdict_id=cursor,
-        quarantine_limit=job.contract.quarantine_limit,
-    )
+    letters = dead_letters(job, chunk, made)
+    content = job.catalog.table("content")
+    stored = stored_schema(job.contract, job.schema)
+    content.create(stored)
+    while True:
+        version = content.version  # read before the barrier is: the rows must be committed right after it
+        admission = gate.admit(
+            content_rows(job, chunk, made, job.catalog.barrier_us(content)),
+            job.suite,
+            job.schema,
+            contract=job.contract.name,
+            contract_version=job.contract.version,
+            verdict_id=cursor,
+            quarantine_limit=job.contract.quarantine_limit,
+        )
+        _record_verdict(job, admission, chunk.height, cursor)
+        _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
+        _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
+        try:
+            content.append(
+                admission.admitted.stored_as(stored),
+                transactions={cursor: 1},
+                metadata={"reclake.verdict_id": cursor},
+                after=version,
+            )
+        except CommitConflictError:
+            if content.transaction(cursor) is not None:
+                return 0, 0, 0  # somebody else ran the same plan over the same items meanwhile
+            continue  # somebody wrote or sealed meanwhile: what may have been known when may be another now
+        return admission.admitted.rows.num_rows, admission.rejected.height, letters.num_rows
+
+
+def _record_verdict(job: Job, admission: gate.Admission, items: int, cursor: str) -> None:
+    """Store the verdict of a chunk.
+
+    Raises:
+        GateError: a critical check failed.
+    """
     verdict = gate.verdict_rows(
         admission,
         run_id=job.run_id,
@@ -242,7 +270,7 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
         table="content",
         source=job.source,
         event_day=None,
-        read=chunk.height,
+        read=items,
         duplicates=0,
         late=0,
     )
@@ -255,18 +283,6 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
             got=admission.stop_reason,
             hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped",
         )
-    letters = dead_letters(job, chunk, made)
-    _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
-    _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
-    content = job.catalog.table("content")
-    admitted = admission.admitted.stored_as(stored_schema(job.contract, job.schema))
-    try:
-        content.append(admitted, transactions={cursor: 1}, metadata={"reclake.verdict_id": cursor})
-    except CommitConflictError:
-        if content.transaction(cursor) is None:
-            raise
-        return 0, 0, 0  # somebody else ran the same plan over the same items meanwhile
-    return admission.admitted.rows.num_rows, admission.rejected.height, letters.num_rows
 
 
 def _quarantine_lines(job: Job, found: Manifest) -> int:

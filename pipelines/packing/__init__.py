@@ -1,5 +1,6 @@
 """Packing: pinned samples as shards, a user's window once and all samples pointing into it."""
 
+from .days import Days
 from .verb import PackResult, pack
 
-__all__ = ["PackResult", "pack"]
+__all__ = ["Days", "PackResult", "pack"]

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from ...schemas.errors import RecipeError, SamplesError, ShardError
 from ...schemas.recipe import Recipe
 from ...schemas.times import from_us
-from ...storage.faults import translated
 from ...storage.locks import deriving
 from ...storage.outputs import Output, register
 from ...storage.shard_manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from ...storage.shard_writer import ShardWriter
+from ...storage.staging import staged
 from ..reading import rows_of
 from ..run import Run
 from .content import ContentIndex, write_content
+from .days import Days, chosen
 from .rows import encode_strings, pack_bucket
 
 if TYPE_CHECKING:
@@ -29,9 +29,15 @@ if TYPE_CHECKING:
     from ...storage.pins import Pin
 
 
+Kept = Literal["before", "meanwhile"]
+
+
 @dataclass(frozen=True, slots=True)
 class PackResult:
-    """What a pack wrote, or found there. `events` counts stored history events; `kept` that nothing had to be done."""
+    """What a pack wrote, or found there. `events` counts stored history events.
+
+    `kept`: the same set was there, packed `before`, or by somebody else `meanwhile`; null if this pack made it.
+    """
 
     path: Path
     samples: int
@@ -42,7 +48,7 @@ class PackResult:
     chunks: int
     bytes: int
     fingerprint: str
-    kept: bool
+    kept: Kept | None
 
 
 def pack(
@@ -52,6 +58,7 @@ def pack(
     pin: str,
     out: Path,
     history: int | None = None,
+    days: Days | None = None,
     window_us: int = 0,
     progress: Callable[[int, int], None] | None = None,
     run: Run | None = None,
@@ -61,17 +68,20 @@ def pack(
     With a window of time, shards hold one such window after the other, so that a feed can follow time. A user's history
     is then stored once a window.
 
-    The folder appears whole or not at all. Where it holds the same set already (pin, recipe, history), it is kept.
+    The folder appears whole or not at all. Where it holds the same set already (pin, recipe, history, days, window), it
+    is kept; of two packs into it at once the first that is ready wins.
 
     Args:
         history: events of a window at most; the recipe's own by default.
+        days: which of the pin's sample days: a list, or a text such as "2024-03-01..2024-03-07"; every one by default.
         window_us: length of the windows of request_time; 0 for none.
         progress: called with (parts done, parts).
 
     Raises:
         PinError, RecipeError: the pin or recipe is unknown, or the pin has no samples of the recipe.
-        SamplesError: there is no sample, or some days are of an older version of the recipe.
-        ShardError: `out` holds something else, or the samples do not fit the timelines.
+        SamplesError: there is no sample, a day is not there, or some days are of an older version of the recipe.
+        TimeError: a day cannot be read.
+        ShardError: `out` holds something else, maybe since just now, or the samples do not fit the timelines.
         StorageError: the folder cannot be written.
     """
     pinned = catalog.pin(pin).opened_at((run or Run()).now_us())
@@ -86,20 +96,30 @@ def pack(
         raise ShardError("not a window of time", expected="0 or more µs", got=window_us)
     tables = ["timelines", f"samples/{recipe_name}", *(["content"] if recipe.content else [])]
     versions = {name: pinned.version_of(name) for name in tables}
-    source = _Source(catalog, recipe, pinned, versions, length, window_us)
-    _check_days(source, pin)
-    identity = {
+    chosen_days = _days(catalog, recipe, versions, days, pin)
+    source = _Source(catalog, recipe, pinned, versions, length, chosen_days, window_us)
+    identity: dict[str, Any] = {
         "recipe": {"name": recipe.name, "version": recipe.version, "fingerprint": recipe.fingerprint},
         "pin": {"name": pin, "tables": source.versions},
+        "history_length": length,
+        "window_us": window_us,
     }
-    identity |= {"history_length": length, "window_us": window_us}
+    if source.days is not None:
+        identity["days"] = [day.isoformat() for day in source.days]
     kept = _existing(out, identity)
     if kept is not None:
-        return _result(out, kept, kept=True)
-    with deriving(catalog.root), _staged(out) as folder:
+        return _result(out, kept, "before")
+    with deriving(catalog.root):
         register(catalog.root, Output("shards", out))
-        manifest = write_manifest(folder, _write(source, folder, identity, progress))
-    return _result(out, manifest, kept=False)
+        try:
+            with staged(out) as folder:
+                manifest = write_manifest(folder, _write(source, folder, identity, progress))
+        except FileExistsError:
+            kept = _existing(out, identity)
+            if kept is None:
+                raise
+            return _result(out, kept, "meanwhile")
+    return _result(out, manifest, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +131,7 @@ class _Source:
     pin: Pin
     versions: dict[str, int]
     length: int
+    days: tuple[date, ...] | None  # None: every one
     window_us: int
 
     def scan(self, name: str) -> pl.LazyFrame:
@@ -118,15 +139,16 @@ class _Source:
         names = {"timelines": self.recipe.history_fields, "content": self.recipe.content}.get(name, ())
         return rows_of(self.catalog, name, pin=self.pin, names=names)
 
-    @property
-    def samples(self) -> str:
-        return f"samples/{self.recipe.name}"
+    def samples(self) -> pl.LazyFrame:
+        """The samples that are packed."""
+        rows = self.scan(f"samples/{self.recipe.name}")
+        return rows if self.days is None else rows.filter(pl.col("day").is_in(self.days))
 
     def windows(self) -> list[int]:
         """The windows of time that have samples, in order; one, 0, where time does not matter."""
         if not self.window_us:
             return [0]
-        found = self.scan(self.samples).select(self._window.unique().sort()).collect()
+        found = self.samples().select(self._window.unique().sort()).collect()
         return found.to_series().to_list()
 
     @property
@@ -135,7 +157,7 @@ class _Source:
 
     def bucket(self, number: int, window: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The samples of a bucket and window, and of its users' timelines what their histories need."""
-        chosen = self.scan(self.samples).filter(pl.col("bucket") == number)
+        chosen = self.samples().filter(pl.col("bucket") == number)
         if self.window_us:
             begin = from_us(window * self.window_us)
             end = from_us((window + 1) * self.window_us)
@@ -157,14 +179,21 @@ class _Source:
         return samples, timeline.collect()
 
 
-def _check_days(source: _Source, pin: str) -> None:
-    """Samples of two versions of a recipe are not one set: what the one labels, the other leaves null."""
-    table, version, recipe = source.catalog.table(source.samples), source.versions[source.samples], source.recipe
-    days = table.partition_values("day", version)
+def _days(
+    catalog: Catalog, recipe: Recipe, versions: Mapping[str, int], wanted: Days | None, pin: str
+) -> tuple[date, ...] | None:
+    """The sample days that are packed; None where that is every one.
+
+    Samples of two versions of a recipe are not one set: what the one labels, the other leaves null.
+    """
+    name = f"samples/{recipe.name}"
+    table, version, where = catalog.table(name), versions[name], f"{name} at pin {pin}"
+    there: list[date] = table.partition_values("day", version)
+    days = tuple(there) if wanted is None else chosen(wanted, there, where=where)
     if not days:
         raise SamplesError(
             "there is no sample to pack",
-            where=f"{source.samples} at pin {pin}",
+            where=where,
             expected=f"an event of type {recipe.exposure} or more, known on a day that was assembled",
             got="no sample",
             hint="an event without available_at is known when it is ingested; `reclake timeline` shows when that was",
@@ -174,11 +203,12 @@ def _check_days(source: _Source, pin: str) -> None:
     if older:
         raise SamplesError(
             "samples of an older version of the recipe",
-            where=f"{source.samples} at pin {pin}",
+            where=where,
             expected=f"every day of version {recipe.version}",
             got=f"{len(older)} of {len(days)} days of others: " + ", ".join(map(str, older[:5])),
-            hint=f"reclake samples {source.catalog.root} {recipe.name} --day {older[0]}, and so on; then pin again",
+            hint=f"reclake samples {catalog.root} {recipe.name} --day {older[0]}, and so on; then pin again",
         )
+    return None if len(days) == len(there) else days
 
 
 def _write(
@@ -186,7 +216,7 @@ def _write(
 ) -> Manifest:
     recipe, buckets = source.recipe, source.catalog.buckets
     labels = [label.name for label in recipe.labels]
-    index = ContentIndex.of(source.scan(source.samples)) if recipe.content else None
+    index = ContentIndex.of(source.samples()) if recipe.content else None
     writer = ShardWriter(folder)
     vocabularies: dict[str, list[str]] = {}
     try:
@@ -214,7 +244,7 @@ def _write(
         writer.abort()
     content = {} if index is None else write_content(folder, index, source.scan("content"), recipe.content)
     return Manifest(
-        **identity,
+        **identity | {"days": None if source.days is None else tuple(identity["days"])},
         labels=tuple(labels),
         features=recipe.features,
         samples=columns,
@@ -227,7 +257,7 @@ def _write(
     )
 
 
-def _existing(out: Path, asked: dict[str, Any]) -> Manifest | None:
+def _existing(out: Path, identity: dict[str, Any]) -> Manifest | None:
     """The manifest of the same set, if `out` holds it; None if there is nothing."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
@@ -235,32 +265,13 @@ def _existing(out: Path, asked: dict[str, Any]) -> Manifest | None:
     if not (out / MANIFEST).is_file():
         raise ShardError("the folder holds something else", where=out, expected="no folder, or a shard set", hint=hint)
     manifest = read_manifest(out)
-    found = {name: manifest.identity[name] for name in asked}
-    if found != asked:
-        raise ShardError("the folder holds another shard set", where=out, expected=asked, got=found, hint=hint)
+    found = {name: value for name, value in manifest.identity.items() if name != "format_version"}
+    if found != identity:
+        raise ShardError("the folder holds another shard set", where=out, expected=identity, got=found, hint=hint)
     return manifest
 
 
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` at the end, and is gone if there is an error.
-
-    What a killed pack left there is removed by the next one.
-    """
-    folder = out.parent / f".{out.name}.packing"
-    with translated(out):
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-            folder.rename(out)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-def _result(out: Path, manifest: Manifest, *, kept: bool) -> PackResult:
+def _result(out: Path, manifest: Manifest, kept: Kept | None) -> PackResult:
     shards = manifest.shards
     return PackResult(
         path=out,

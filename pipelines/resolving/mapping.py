@@ -89,7 +89,8 @@ def _parse(target: str, text: str, columns: list[str], where: str) -> Expression
             expected="one of the columns " + ", ".join(columns),
             got=name,
             hint=did_you_mean(name, columns)
-            + 'text is quoted with single quotes, a column with spaces with double quotes: "Customer ID"',
+            + 'text is quoted with single quotes, a column with spaces with double quotes: "Customer ID"; a column'
+            " that only later rows have is to be declared in the mapping's `columns`",
         )
     if _NOT_BY_ROW.search(re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"", "", text)):
         raise _not_by_row(at, text)

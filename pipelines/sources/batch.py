@@ -33,7 +33,8 @@ class SourceBatch:
 
     `frame`: the rows that decode, source columns as they are; `rows`: the source row of each; `undecodable`: the
     others. A row number in neither is a blank line. A cursor at `end_row` resumes after this batch. `lines`: the
-    rows of `frame` as they stand in the source, where the source is JSON lines.
+    rows of `frame` as they stand in the source, where the source is JSON lines. `unread`: columns that nobody reads and
+    that come so late that `frame` does not have them, as far as a look at a thousand of the rows shows.
     """
 
     frame: pl.DataFrame
@@ -42,6 +43,12 @@ class SourceBatch:
     end_row: int
     undecodable: tuple[Undecodable, ...] = ()
     lines: tuple[bytes, ...] | None = None
+    unread: tuple[str, ...] = ()
+
+    @property
+    def source_rows(self) -> int:
+        """How many rows of the source these are: blank lines are none."""
+        return len(self.rows) + len(self.undecodable)
 
     def raw(self, indexes: Sequence[int]) -> list[bytes]:
         """The source rows at these frame indexes as JSON, for quarantine: a JSON line as it stood, else one made."""

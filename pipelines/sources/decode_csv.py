@@ -20,6 +20,7 @@ from ...schemas.errors import SourceError
 from ..resolving.casts import utf8
 from ..resolving.isolate import first_line
 from .batch import Rows, SourceBatch, Undecodable, decode_reason
+from .quotes import MARK, Quotes
 from .text_stream import GZIP_FAILURES, open_text
 from .text_types import HEAD_ROWS, apply_types, declared_types, infer_types, keeps_empty_text
 
@@ -63,11 +64,11 @@ def _header(path: Path) -> tuple[str, ...]:
         start = file.read(_LONGEST_HEADER_BYTES)
     try:
         text = start.decode("utf-8", errors="ignore" if len(start) == _LONGEST_HEADER_BYTES else "surrogateescape")
-        columns = tuple(next((row for row in csv.reader(io.StringIO(text, newline="")) if row), []))
+        columns = tuple(next((row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row), []))
         "".join(columns).encode()
     except (csv.Error, UnicodeEncodeError) as error:
         raise SourceError(
-            "a header that is not UTF-8 text", where=path, expected="names separated by commas", got=first_line(error)
+            "a header that cannot be read", where=path, expected="UTF-8 names between commas", got=first_line(error)
         ) from None
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice or not columns:
@@ -90,22 +91,33 @@ def _header(path: Path) -> tuple[str, ...]:
 
 
 class _Tail(io.RawIOBase):
-    """Passes bytes on, ends the last line if it has no end, and remembers the last byte that ends no line."""
+    """Passes bytes on, text behind closing quotes marked; ends the last line if it has no end, and remembers the last
+    byte that ends no line.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.last = self.very_last = b""
+        self.quotes = Quotes()
+        self._ready = bytearray()
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
-        if (size < 0 or len(data) < size) and (data[-1:] or self.very_last) not in (b"\n", b"\r"):
-            data += b"\n"
-        self.last = data.rstrip(b"\r\n")[-1:] or self.last
-        self.very_last = data[-1:] or self.very_last
-        return data
+        """As many bytes as asked for until the end: a reader takes a shorter piece for a whole block."""
+        while not self._ended and (size < 0 or len(self._ready) < size):
+            data = self.file.read(size)
+            self._ended = size < 0 or len(data) < size
+            if self._ended and (data[-1:] or self.very_last) not in (b"\n", b"\r"):
+                data += b"\n"
+            self.last = data.rstrip(b"\r\n")[-1:] or self.last
+            self.very_last = data[-1:] or self.very_last
+            self._ready += self.quotes.mark(data)
+        given = bytes(self._ready if size < 0 else self._ready[:size])
+        del self._ready[: len(given)]
+        return given
 
 
 @dataclass(slots=True)
@@ -152,7 +164,8 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
 
     def ragged(row: pacsv.InvalidRow) -> str:
         reason = decode_reason(f"{row.expected_columns} fields", f"{row.actual_columns} fields")
-        gathered.ragged.append(Undecodable(row.number - 2, row.text.encode(), "csv", reason))
+        raw = row.text.encode().replace(MARK, b"")
+        gathered.ragged.append(Undecodable(row.number - 2, raw, "csv", reason))
         return "skip"
 
     with open_text(path) as file:
@@ -164,7 +177,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
                 seen = gathered.add(batch, seen)
                 last = batch.column(batch.num_columns - 1)[-1].as_py() if batch.num_rows else last
                 while seen >= (end := gathered.first_row + batch_rows):
-                    yield from _batch(gathered, how, end, start_row)
+                    yield from _batch(gathered, how, end, start_row, tail.quotes)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             damage = _unsplittable(path, seen, first_line(error))
         except GZIP_FAILURES as error:
@@ -174,7 +187,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
             damage = _unsplittable(path, seen, "a quote that is never closed")
         rows = seen if damage else max([seen, *(bad.row + 1 for bad in gathered.ragged)])
         while gathered.first_row < rows:
-            yield from _batch(gathered, how, min(gathered.first_row + batch_rows, rows), start_row)
+            yield from _batch(gathered, how, min(gathered.first_row + batch_rows, rows), start_row, tail.quotes)
         if damage is not None:
             raise damage
 
@@ -203,7 +216,7 @@ def _unsplittable(path: Path, row: int, got: str) -> SourceError:
     )
 
 
-def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int) -> Iterator[SourceBatch]:
+def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int, quotes: Quotes) -> Iterator[SourceBatch]:
     """Rows up to `end_row`: bytes to text, empty fields to null, text to the mapping's types; rows in which that fails
     are undecodable. Nothing where all of it was before `start_row`.
     """
@@ -217,7 +230,7 @@ def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int) -> Iter
         binary, rows = binary.filter(keep), rows[keep]
     undecodable = [bad for bad in undecodable if bad.row >= start_row]
     texts = [utf8(column).alias(column.name) for column in binary.get_columns()]
-    reasons: dict[int, dict[str, str | None]] = {}
+    reasons: dict[int, dict[str, str | None]] = _behind_quotes(binary) if quotes.marked else {}
     for text, column in zip(texts, binary.get_columns(), strict=True):
         if text.null_count():
             for place in text.is_null().arg_true():
@@ -242,7 +255,24 @@ def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int) -> Iter
     yield SourceBatch(frame, rows, first_row, end_row, ordered)
 
 
+def _behind_quotes(binary: pl.DataFrame) -> dict[int, dict[str, str | None]]:
+    """The rows in which a field goes on behind its closing quote, with the reason."""
+    reasons: dict[int, dict[str, str | None]] = {}
+    for column in binary.get_columns():
+        for place in column.bin.contains(MARK).arg_true():
+            got = _field(column[place]).decode(errors="backslashreplace")[:100]
+            expected = "a comma or the record's end behind a closing quote"
+            reasons.setdefault(place, decode_reason(expected, got, column=column.name))
+    return reasons
+
+
 def _record(values: tuple[bytes, ...]) -> bytes:
-    """A CSV record of these fields, quoted where it must be."""
-    quoted = (b'"' + v.replace(b'"', b'""') + b'"' if any(mark in v for mark in b'",\r\n') else v for v in values)
-    return b",".join(quoted)
+    """A CSV record of these fields."""
+    return b",".join(map(_field, values))
+
+
+def _field(value: bytes) -> bytes:
+    """A CSV field: quoted where it must be, and where it was with more behind it, so again."""
+    text, mark, behind = value.partition(MARK)
+    quoted = mark or any(byte in text for byte in b'",\r\n')
+    return (b'"' + text.replace(b'"', b'""') + b'"' if quoted else text) + behind

@@ -277,6 +277,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int) -> Iterat
 def _batch(lines: list[bytes], how: Plan, first_row: int) -> SourceBatch:
     found = decode(lines, how)
     every = len(found.kept) == len(lines)
+    some = [line for line in lines[:: -(-len(lines) // HEAD_ROWS)] if _is_object(line)]
     return SourceBatch(
         frame=found.frame,
         rows=found.kept + first_row,
@@ -286,4 +287,5 @@ def _batch(lines: list[bytes], how: Plan, first_row: int) -> SourceBatch:
             Undecodable(first_row + place, lines[place].rstrip(b"\r\n"), "json", reason) for place, reason in found.bad
         ),
         lines=tuple(lines) if every else tuple(lines[place] for place in found.kept),
+        unread=tuple(name for name in _natural(some) if name not in how.schema),
     )

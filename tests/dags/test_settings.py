@@ -50,6 +50,7 @@ def test_a_named_lake_goes_before_the_one_in_the_file(tmp_path: Path) -> None:
         ('lake = "l"\nretires = 2\n', "unknown entry"),
         ('lake = "l"\nretries = "2"\n', "wrong type"),
         ('lake = "l"\nretries = true\n', "wrong type"),
+        ('lake = "l"\npack_days = 0\n', "not a number of days"),
         ("lake = 5\n", "wrong type"),
         ("inbox = 'in'\n", "no lake named"),
         ("lake = \n", "not a TOML file"),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -82,6 +83,18 @@ def test_hours_and_a_day_make_shards_and_the_same_again_changes_nothing(go: Go, 
     assert shard_bytes(tmp_path, "ctr-2022-05-02") == shards
     lake = Lake.open(tmp_path / "lake")
     assert lake.catalog.table("timelines").scan().select(pl.len()).collect().item() == 2 * EVENTS_PER_DAY
+
+
+def test_a_days_shards_hold_the_samples_of_its_window(config: settings.Settings, tmp_path: Path) -> None:
+    for hour in ("2022-05-01T12", "2022-05-02T12"):
+        runner.run_dag(find("hourly"), hour, config, again=False, say=print)
+    held = {}
+    for window in (1, 2):
+        chosen = replace(config, pack_days=window, shards=str(tmp_path / f"shards-{window}"), state=str(tmp_path / "s"))
+        run = runner.run_dag(find("daily"), "2022-05-02", chosen, again=True, say=print)
+        assert not run.failed
+        held[window] = counts(run)["pack"]["samples"]
+    assert held == {1: 30, 2: 60}
 
 
 def test_a_day_finishes_the_labels_of_the_day_before(go: Go, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import reclake
 from reclake.pipelines.follow import follow
 from reclake.pipelines.ingest import IngestResult
 from reclake.pipelines.run import Run
-from reclake.schemas.errors import ReclakeError, SealError, SourceNotFoundError
+from reclake.schemas.errors import LakeBusyError, ReclakeError, SealError, SourceNotFoundError
 from reclake.schemas.times import US_PER_DAY, to_us
 
 NOW = to_us("2024-03-05")
@@ -116,11 +117,20 @@ def test_a_file_is_no_folder_to_follow(lake: reclake.Lake, tmp_path: Path) -> No
         followed(lake, tmp_path / "nowhere", [])
 
 
+@contextmanager
+def follower(lake: reclake.Lake, inbox: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "reclake", "ingest", str(lake.catalog.root), "events", str(inbox), "--follow"]
+    with subprocess.Popen([*command, "--poll", "0.05", "--json"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_a_followers_process_ends_in_order_when_it_is_told_to(lake: reclake.Lake, tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     (inbox / "a.jsonl").write_text(event(1) + "\n")
-    command = [sys.executable, "-m", "reclake", "ingest", str(lake.catalog.root), "events", str(inbox), "--follow"]
-    with subprocess.Popen([*command, "--poll", "0.05", "--json"], stdout=subprocess.PIPE, text=True) as process:
+    with follower(lake, inbox) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["admitted"] == 1
         (inbox / ".b.jsonl").write_text(event(2) + "\n")
@@ -130,6 +140,50 @@ def test_a_followers_process_ends_in_order_when_it_is_told_to(lake: reclake.Lake
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert lake.catalog.followed() == []
+
+
+def test_a_seal_passes_over_a_follower_that_was_killed_and_what_it_would_have_brought_is_known_later(
+    lake: reclake.Lake, tmp_path: Path
+) -> None:
+    inbox = tmp_path / "inbox"
+    (inbox / "a.jsonl").write_text(event(1) + "\n")
+    with follower(lake, inbox) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["admitted"] == 1
+        while not (known := lake.catalog.followed()[0]).watermark_us:
+            time.sleep(0.02)
+        assert known.alive
+        (inbox / "b.jsonl.part").write_text(event(2) + "\n")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (dead,) = lake.catalog.followed()
+    assert (dead.alive, dead.source.path) == (False, str(inbox))
+    assert lake.seal(through=dead.watermark_us).followers_gone == ()  # it had got so far
+    now = Run(id="now", now_us=lambda: dead.watermark_us + 5 * US_PER_DAY)
+    sealed = lake.seal(through=dead.watermark_us + US_PER_DAY, run=now)
+    assert (sealed.followers_gone, sealed.watermarks_ignored) == ((str(inbox),), ())
+    told = [entry.get("reclake.followers_gone") for entry in lake.catalog.table("events").history()]
+    assert [json.loads(each) for each in told if each] == [[str(inbox)]]
+    assert lake.catalog.followed() == []
+    # Started again, it goes on; nothing of what it brings is lost, or lands behind the seal.
+    (inbox / "b.jsonl.part").rename(inbox / "b.jsonl")
+    assert lake.ingest("events", inbox, run=now).admitted == 1
+    assert lake.timeline(1).num_rows == 2
+    assert lake.timeline(1, before=dead.watermark_us + US_PER_DAY).num_rows == 1
+
+
+def test_a_second_follower_of_a_folder_is_refused_and_says_who_the_first_is(lake: reclake.Lake, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    (inbox / "a.jsonl").write_text(event(1) + "\n")
+    with follower(lake, inbox) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(LakeBusyError, match=f"process {process.pid} on"):
+            followed(lake, inbox, [nothing])
+        assert [each.alive for each in lake.catalog.followed()] == [True]
+    # It was killed: the next one takes over what it left, and takes it away at the end.
+    assert followed(lake, inbox, [nothing] * 3)[1] == []
+    assert list(lake.catalog.sources_folder.iterdir()) == []
 
 
 def line(name: str) -> str:

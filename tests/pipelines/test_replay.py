@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 import reclake
-from reclake.pipelines.replay import outcomes, outstanding
+from reclake.pipelines.replay import ReplayResult, outcomes, outstanding, replay
+from reclake.pipelines.run import Run
+from reclake.storage import parquet
+from reclake.storage.table import Table
 
 AVSC = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
 ROW = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 1, "available_at": "2024-03-01T00:00:00Z"}
@@ -49,3 +56,118 @@ def test_a_row_that_is_rejected_in_part_stays_out_as_a_whole() -> None:
     placed = pl.DataFrame({"_row": [0, 0, 1], "_outcome": ["admitted", "duplicate", "admitted"]})
     found = outcomes(ids, np.array([0, 2, 3]), placed, pl.Series([1]))
     assert found["outcome"].to_list() == ["admitted", "quarantined", "quarantined", "quarantined"]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, step: Callable[[], None]) -> None:
+    """`step()` before and after every file written and every commit made."""
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def around(*args: Any, **options: Any) -> Any:
+            step()
+            result = function(*args, **options)
+            step()
+            return result
+
+        return around
+
+    monkeypatch.setattr(parquet, "write", watched(parquet.write))
+    monkeypatch.setattr(Table, "_commit", watched(Table._commit))
+
+
+def refused(folder: Path, events: int = 20) -> reclake.Lake:
+    """A lake with a quarantine that the contract as it is now would mostly admit; some rows repeat an event."""
+    lake = reclake.Lake.create(folder / "lake", buckets=2)
+    lake.add_contract(contract(folder, ["click"]))
+    rows = [ROW | {"event_id": str(n % (events - 5)), "event_type": "view"} for n in range(events)]
+    rows += [ROW | {"event_id": "a swipe", "event_type": "swipe"}]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    assert lake.ingest("mine", folder / "a.jsonl").quarantined == events + 2
+    lake.add_contract(contract(folder, ["click", "view"]))
+    return lake
+
+
+def books(lake: reclake.Lake) -> dict[str, Any]:
+    """What the lake says of its replays, but for when and in which runs they were."""
+    catalog = lake.catalog
+    replayed = catalog.table("verdicts").scan().filter(pl.col("source") == "quarantine", pl.col("check") == "batch")
+    sums = replayed.select(pl.col("evaluated", "admitted", "unexpected", "duplicates").sum())
+    ledger = catalog.table("replays").scan().select("quarantine_id", "outcome")
+    return {
+        "events": sorted(catalog.table("events").scan().collect()["event_id"]),
+        "ledger": sorted(ledger.collect().rows()),
+        "verdicts": sums.collect().rows(),
+        "waiting": sorted(outstanding(catalog)["quarantine_id"]),
+    }
+
+
+@pytest.mark.parametrize("batch_rows", [100, pytest.param(9, marks=pytest.mark.slow)])
+def test_a_replay_that_is_killed_anywhere_and_run_again_settles_every_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int
+) -> None:
+    moment = Run(id="test", now_us=lambda: 1_800_000_000_000_000)
+    whole = refused(tmp_path)
+    shutil.copytree(whole.catalog.root, tmp_path / "before")
+    passed = 0
+
+    def count() -> None:
+        nonlocal passed
+        passed += 1
+
+    with monkeypatch.context() as watched:
+        watch(watched, count)
+        result = replay(whole.catalog, "mine", run=moment, batch_rows=batch_rows)
+    assert (result.read, result.admitted, result.duplicates, result.quarantined) == (22, 15, 5, 2)
+    expected = books(whole)
+    assert expected["verdicts"] == [(22, 15, 2, 5)]
+    for point in range(passed):
+        shutil.rmtree(tmp_path / "lake")
+        shutil.copytree(tmp_path / "before", tmp_path / "lake")
+        lake, left = reclake.Lake.open(tmp_path / "lake"), point
+
+        def kill() -> None:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+
+        with monkeypatch.context() as watched:
+            watch(watched, kill)
+            with pytest.raises(Killed):
+                replay(lake.catalog, "mine", run=moment, batch_rows=batch_rows)
+        replay(lake.catalog, "mine", run=moment, batch_rows=batch_rows)
+        assert books(lake) | {"verdicts": None} == expected | {"verdicts": None}, point
+        # Whatever was read twice was found to be still refused: what came in and what was a duplicate is counted once.
+        ((read, admitted, still, duplicates),) = books(lake)["verdicts"]
+        assert (admitted, duplicates) == (15, 5), point
+        assert read == admitted + still + duplicates
+
+
+def test_two_replays_at_once_settle_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = refused(tmp_path)
+    others: list[ReplayResult] = []
+
+    def other() -> None:
+        if not others:
+            others.append(ReplayResult(0, 0, 0, 0, 0))
+            others.append(lake.replay("mine"))
+
+    with monkeypatch.context() as watched:
+        watch(watched, other)
+        mine = lake.replay("mine")
+    assert (mine.admitted + others[1].admitted, mine.duplicates + others[1].duplicates) == (15, 5)
+    assert books(lake)["ledger"] == sorted(set(books(lake)["ledger"]))
+    assert len(books(lake)["ledger"]) == 20
+
+
+def test_the_same_replay_again_changes_nothing_but_the_number_of_verdicts(tmp_path: Path) -> None:
+    lake = refused(tmp_path)
+    lake.replay("mine")
+    before, version = books(lake), lake.catalog.table("events").version
+    again = lake.replay("mine")
+    assert (again.read, again.admitted, again.duplicates, again.quarantined) == (2, 0, 0, 2)
+    assert books(lake) | {"verdicts": None} == before | {"verdicts": None}
+    assert lake.catalog.table("events").version == version

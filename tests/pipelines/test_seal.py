@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -151,10 +152,10 @@ def test_a_seal_that_meets_the_barrier_of_another_finishes_that_first(
     lake = lake_of(tmp_path)
     events, mark = lake.catalog.table("events"), Table.mark
 
-    def overtaken(table: Table, *, transactions: Mapping[str, int], after: int | None = None) -> int:
+    def overtaken(table: Table, **options: Any) -> int:
         monkeypatch.setattr(Table, "mark", mark)
         events.mark(transactions={SEAL: to_us("2024-03-01T12:00:00Z")})
-        return mark(table, transactions=transactions, after=after)
+        return mark(table, **options)
 
     monkeypatch.setattr(Table, "mark", overtaken)
     assert lake.seal(through="2024-03-02", run=NOW).eras == (
@@ -166,14 +167,28 @@ def test_a_seal_that_meets_the_barrier_of_another_finishes_that_first(
 
 def test_sealing_waits_for_the_watermark_of_a_followed_source(tmp_path: Path) -> None:
     lake = lake_of(tmp_path)
-    behind = followed.Followed("folder-x", "events", START + US_PER_DAY)
-    followed.write(lake.catalog.sources_folder, behind)
-    with pytest.raises(SealError, match="has not got so far"):
-        lake.seal(through="2024-03-03", run=NOW)
-    assert lake.catalog.sealed_through_us is None
-    assert lake.seal(through="2024-03-02", run=NOW).rows > 0
-    forced = lake.seal(through="2024-03-03", ignore_watermarks=True, run=NOW)
-    assert forced.watermarks_ignored == ("folder-x",)
+    source = followed.Source("folder-x", "events", "/inbox")
+    with followed.following(lake.catalog.sources_folder, source, START + US_PER_DAY):
+        with pytest.raises(SealError, match="has not got so far"):
+            lake.seal(through="2024-03-03", run=NOW)
+        assert lake.catalog.sealed_through_us is None
+        assert lake.seal(through="2024-03-02", run=NOW).rows > 0
+        forced = lake.seal(through="2024-03-03", ignore_watermarks=True, run=NOW)
+        assert (forced.watermarks_ignored, forced.followers_gone) == (("/inbox",), ())
+        assert [each.source for each in lake.catalog.followed()] == [source]
+    assert lake.catalog.followed() == []
+
+
+def test_content_that_comes_after_a_seal_is_known_after_it_whether_or_not_the_table_was_there(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    for item, day in enumerate(("2024-03-02", "2024-03-03")):
+        lake.seal(through=day, run=NOW)
+        row = {"item_id": item, "plan": "p", "input_digest": f"d{item}", "available_at": START}
+        (tmp_path / f"{item}.jsonl").write_text(json.dumps(row) + "\n")
+        assert lake.ingest("content", tmp_path / f"{item}.jsonl", run=NOW).admitted == 1
+    rows = lake.catalog.table("content").scan().sort("item_id").collect()
+    assert rows["available_at"].to_physical().to_list() == [START, START]
+    assert rows["known_at"].to_physical().to_list() == [NOW.now_us(), NOW.now_us()]
 
 
 def test_an_empty_lake_and_an_unknown_engine_are_refused(tmp_path: Path) -> None:

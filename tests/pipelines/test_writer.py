@@ -131,6 +131,19 @@ def test_no_event_lands_behind_a_seal_that_came_after_its_gate(lake: reclake.Lak
     assert lake.catalog.table("timelines").scan().collect().height == 20
 
 
+def test_no_item_lands_behind_a_seal_that_came_after_its_gate(lake: reclake.Lake) -> None:
+    def item(number: int) -> pl.DataFrame:
+        return pl.DataFrame({"item_id": [number], "plan": ["p"], "available_at": [to_us("2024-03-02")]})
+
+    with lake.writer("events", run=run()) as events, lake.writer("content", run=run()) as writer:
+        events.append(rows(range(10)), producer="p", number=1)
+        writer.append(item(1), producer="p", number=1)
+        lake.seal(through="2024-03-03", run=run())
+        writer.append(item(2), producer="p", number=2)
+    known = lake.catalog.table("content").scan().sort("item_id").collect()["known_at"].dt.epoch("us").to_list()
+    assert known == [to_us("2024-03-02"), NOW]
+
+
 def test_events_that_ingest_brings_beside_the_writer_are_known_to_it(lake: reclake.Lake, tmp_path: Path) -> None:
     with lake.writer("events", run=run()) as writer:
         writer.append(rows(range(10)), producer="p", number=1)

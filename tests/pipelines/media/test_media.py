@@ -20,17 +20,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from reclake.pipelines.ingest import ingest
 from reclake.pipelines.media import on_ray as media_ray
 from reclake.pipelines.media import run as media
 from reclake.pipelines.media import run_media
 from reclake.pipelines.media.on_ray import Cluster, place
 from reclake.pipelines.media.steps import run_steps, works_of
 from reclake.pipelines.operators.registry import OPERATORS, signatures
+from reclake.pipelines.seal import seal as seal_through
 from reclake.pipelines.simulate import SimulatedApp, simulate
 from reclake.schemas import plan as plans
 from reclake.schemas.contract import shipped
 from reclake.schemas.errors import PlanError, SourceError, SourceNotFoundError
 from reclake.storage.catalog import Catalog
+from reclake.storage.table import Table
 
 NOW_US = 1_709_251_200_000_000  # 2024-03-01
 ALL_OPERATORS = plans.parse(
@@ -294,20 +297,48 @@ def test_manifests_of_every_format_say_the_same(in_process: None, tmp_path: Path
     assert rows["known_at"].to_physical().to_list() == [NOW_US, 1_706_781_600_000_000]
 
 
-def test_a_claim_inside_a_sealed_era_is_not_believed(
+SEALED_US = NOW_US - 3_600_000_000
+
+
+def claims(path: Path) -> Path:
+    """Items that claim to have been available just before, at and just after a time that a seal closes."""
+    times = ((1, SEALED_US - 1), (2, SEALED_US), (3, SEALED_US + 9))
+    return write(path, [{"item_id": n, "title": "x", "available_at": at} for n, at in times])
+
+
+def seal(catalog: Catalog, folder: Path) -> None:
+    row = {"event_id": "e", "user_id": 1, "item_id": 1, "event_type": "click", "event_time": 1, "available_at": 1}
+    ingest(catalog, "events", [write(folder / "events.jsonl", [row])])
+    seal_through(catalog, through_us=SEALED_US)
+
+
+def test_a_claim_inside_a_sealed_era_is_not_believed(in_process: None, tmp_path: Path) -> None:
+    catalog = Catalog.create(tmp_path / "lake", buckets=2)
+    seal(catalog, tmp_path)
+    run_media(catalog, only("text_embedding"), claims(tmp_path / "items.jsonl"), now_us=NOW_US)
+    found = content(catalog)
+    assert found["known_at"].to_physical().to_list() == [NOW_US, SEALED_US, SEALED_US + 9]
+    assert found["available_at"].to_physical().to_list() == [SEALED_US - 1, SEALED_US, SEALED_US + 9]
+
+
+def test_a_claim_that_a_seal_closes_during_the_run_is_not_believed(
     in_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sealed_us = NOW_US - 3_600_000_000
-    monkeypatch.setattr(Catalog, "sealed_through_us", property(lambda self: sealed_us))
-    rows = [
-        {"item_id": n, "title": "x", "available_at": at}
-        for n, at in ((1, sealed_us - 1), (2, sealed_us), (3, sealed_us + 9))
-    ]
-    catalog = Catalog.create(tmp_path / "lake")
-    run_media(catalog, only("text_embedding"), write(tmp_path / "items.jsonl", rows), now_us=NOW_US)
+    catalog = Catalog.create(tmp_path / "lake", buckets=2)
+    stage, sealed = Table.stage, []
+
+    def stage_and_seal(table: Table, admitted: Any) -> Any:
+        staged = stage(table, admitted)
+        if table.name == "content" and not sealed:
+            sealed.append(True)
+            seal(catalog, tmp_path)
+        return staged
+
+    monkeypatch.setattr(Table, "stage", stage_and_seal)
+    result = run_media(catalog, only("text_embedding"), claims(tmp_path / "items.jsonl"), now_us=NOW_US)
+    assert (result.read, result.admitted) == (3, 3)
     found = content(catalog)
-    assert found["known_at"].to_physical().to_list() == [NOW_US, sealed_us, sealed_us + 9]
-    assert found["available_at"].to_physical().to_list() == [sealed_us - 1, sealed_us, sealed_us + 9]
+    assert found["known_at"].to_physical().to_list() == [NOW_US, SEALED_US, SEALED_US + 9]
 
 
 @pytest.mark.parametrize(

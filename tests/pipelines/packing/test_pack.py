@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -15,15 +17,16 @@ from hypothesis import strategies as st
 
 import reclake
 from reclake.pipelines.feed import Feed
-from reclake.pipelines.packing import pack
+from reclake.pipelines.packing import PackResult, pack
 from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_starts
 from reclake.quality.gate import record
 from reclake.schemas import recipe as recipes
 from reclake.schemas import shapes
 from reclake.schemas.errors import PinError, RecipeError, SamplesError, ShardError, StorageError
-from reclake.schemas.times import to_us
+from reclake.schemas.times import TimeError, to_us
 from reclake.storage.catalog import Catalog
 from reclake.storage.shards import ShardSet
+from reclake.storage.staging import clear
 
 US = pl.Datetime("us", "UTC")
 
@@ -208,7 +211,7 @@ def test_a_set_that_is_there_is_kept_and_another_is_not_overwritten(lake: tuple[
     out = tmp_path / "out"
     assert not pack(lake[0], "mine", pin="p", out=out).kept
     before = folder_bytes(out)
-    assert pack(lake[0], "mine", pin="p", out=out).kept
+    assert pack(lake[0], "mine", pin="p", out=out).kept == "before"
     with pytest.raises(ShardError, match="another shard set"):
         pack(lake[0], "mine", pin="p", out=out, history=8)
     assert folder_bytes(out) == before
@@ -218,12 +221,45 @@ def test_a_set_that_is_there_is_kept_and_another_is_not_overwritten(lake: tuple[
         pack(lake[0], "mine", pin="p", out=tmp_path / "notes")
 
 
-def test_what_a_killed_pack_left_is_replaced(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
-    left = tmp_path / ".out.packing"
-    left.mkdir()
-    (left / "shard-00000.parquet").write_bytes(b"half")
+def test_what_a_killed_pack_left_is_removed_and_what_a_living_one_makes_is_not(
+    lake: tuple[Catalog, Any], tmp_path: Path
+) -> None:
+    for name in ("dead", "alive"):
+        (tmp_path / f".out.packing-{name}").mkdir()
+        (tmp_path / f".out.packing-{name}" / "shard-00000.parquet").write_bytes(b"half")
+    holder = "import sys; from reclake.storage import locks; locks.hold(sys.argv[1]); print(1, flush=True); input()"
+    command = [sys.executable, "-c", holder, str(tmp_path / ".out.packing-alive")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        pack(lake[0], "mine", pin="p", out=tmp_path / "out")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".out.packing-alive", "out"]
+        process.kill()
     pack(lake[0], "mine", pin="p", out=tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    clear(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize("history", [None, 8])
+def test_of_two_packs_to_one_folder_at_once_one_wins_and_the_other_says_so(
+    lake: tuple[Catalog, Any], tmp_path: Path, history: int | None
+) -> None:
+    out = tmp_path / "out"
+    others: list[PackResult] = []
+
+    def other(done: int, buckets: int) -> None:
+        if done == 2:
+            others.append(pack(lake[0], "mine", pin="p", out=out, history=history))
+
+    if history is None:
+        mine = pack(lake[0], "mine", pin="p", out=out, progress=other)
+        assert (mine.kept, mine.fingerprint) == ("meanwhile", others[0].fingerprint)
+    else:
+        with pytest.raises(ShardError, match="another shard set"):
+            pack(lake[0], "mine", pin="p", out=out, progress=other)
+    assert others[0].kept is None
+    assert ShardSet(out).manifest.fingerprint == others[0].fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
 def test_an_error_leaves_no_folder(lake: tuple[Catalog, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,36 +305,97 @@ def test_times_are_times_in_the_files(lake: tuple[Catalog, Any], tmp_path: Path)
     assert frame["samples"].struct.field("request_time").dtype == pl.List(US)
 
 
-def test_samples_of_two_versions_of_a_recipe_are_not_packed_as_one_set(tmp_path: Path) -> None:
+@pytest.fixture
+def days(tmp_path: Path) -> reclake.Lake:
+    """A lake of four days of exposures, an hour apart, the first three assembled."""
     lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
-    hours = [to_us("2022-04-15") + hour * 3_600_000_000 for hour in range(48)]
+    hours = [to_us("2022-04-15") + hour * 3_600_000_000 for hour in range(96)]
     pl.DataFrame(
         {
-            "event_id": [f"e{n}" for n in range(48)],
-            "user_id": [n % 3 for n in range(48)],
-            "item_id": [n % 5 for n in range(48)],
-            "event_type": ["exposure"] * 48,
+            "event_id": [f"e{n}" for n in range(96)],
+            "user_id": [n % 3 for n in range(96)],
+            "item_id": [n % 5 for n in range(96)],
+            "event_type": ["exposure"] * 96,
             "event_time": hours,
             "available_at": hours,
         }
     ).write_parquet(tmp_path / "events.parquet")
     lake.ingest("events", tmp_path / "events.parquet")
-    lake.seal(through="2022-04-18")
+    lake.seal(through="2022-04-20")
+    return lake
 
+
+def packed_days(folder: Path) -> list[tuple[date, int]]:
+    rows = pl.read_parquet(folder / "shard-*.parquet")["samples"].struct.field("request_time")
+    return rows.explode(empty_as_null=False).dt.date().value_counts(sort=True).sort("request_time").rows()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "which"),
+    [
+        (None, [15, 16, 17]),
+        ("2022-04-15..2022-04-30", [15, 16, 17]),
+        ("2022-04-16..2022-04-30", [16, 17]),
+        ("2022-04-17, 2022-04-15", [15, 17]),
+        ([date(2022, 4, 16)], [16]),
+    ],
+)
+def test_the_days_that_are_wanted_are_packed_and_no_others(
+    days: reclake.Lake, tmp_path: Path, wanted: Any, which: list[int]
+) -> None:
+    for day in (15, 16, 17):
+        days.samples("ctr", day=f"2022-04-{day}")
+    days.pin("p")
+    result = days.pack("ctr", pin="p", out=tmp_path / "out", days=wanted)
+    assert packed_days(tmp_path / "out") == [(date(2022, 4, day), 24) for day in which]
+    assert result.samples == 24 * len(which)
+    manifest = ShardSet(tmp_path / "out").manifest
+    assert manifest.days == (None if len(which) == 3 else tuple(f"2022-04-{day}" for day in which))
+    # Asked for in other words it is the same set; of other days it is another.
+    assert days.pack("ctr", pin="p", out=tmp_path / "out", days=[date(2022, 4, day) for day in which]).kept == "before"
+    with pytest.raises(ShardError, match="another shard set"):
+        days.pack("ctr", pin="p", out=tmp_path / "out", days="2022-04-16..2022-04-16" if len(which) > 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "says"),
+    [
+        ("2022-04-18", SamplesError, "from 2022-04-15 to 2022-04-17"),
+        (["2022-04-16", "2022-04-14"], SamplesError, "2022-04-14"),
+        ("2022-04-17..2022-04-16", SamplesError, "ends before it begins"),
+        ("yesterday", TimeError, "not a time"),
+        ("2022-04-15T12:00:00Z", TimeError, "not a day"),
+        ("2022-04-15..", TimeError, "not a time"),
+        ([], SamplesError, "no day is wanted"),
+    ],
+)
+def test_days_that_are_not_there_or_are_no_days_are_refused(
+    days: reclake.Lake, tmp_path: Path, wanted: Any, error: type[Exception], says: str
+) -> None:
+    for day in (15, 16, 17):
+        days.samples("ctr", day=f"2022-04-{day}")
+    days.pin("p")
+    with pytest.raises(error, match=says):
+        days.pack("ctr", pin="p", out=tmp_path / "out", days=wanted)
+    assert not (tmp_path / "out").exists()
+
+
+def test_samples_of_two_versions_of_a_recipe_are_not_packed_as_one_set(days: reclake.Lake, tmp_path: Path) -> None:
     def recipe(label: str) -> Path:
         document = {"name": "mine", "exposure": "exposure", "labels": {label: {"event_type": "click"}}}
         (tmp_path / "mine.json").write_text(json.dumps(document))
         return tmp_path / "mine.json"
 
-    lake.samples(recipe("old"), day="2022-04-15")
-    lake.samples(recipe("new"), day="2022-04-16")
-    lake.pin("mixed")
+    days.samples(recipe("old"), day="2022-04-15")
+    days.samples(recipe("new"), day="2022-04-16")
+    days.pin("mixed")
     with pytest.raises(SamplesError, match="older version of the recipe") as caught:
-        lake.pack("mine", pin="mixed", out=tmp_path / "out")
+        days.pack("mine", pin="mixed", out=tmp_path / "out")
     assert "2022-04-15" in str(caught.value)
-    lake.samples("mine", day="2022-04-15")
-    lake.pin("whole")
-    assert lake.pack("mine", pin="whole", out=tmp_path / "out").samples > 0
+    assert days.pack("mine", pin="mixed", out=tmp_path / "new", days="2022-04-16").samples == 24
+    days.samples("mine", day="2022-04-15")
+    days.pin("whole")
+    assert days.pack("mine", pin="whole", out=tmp_path / "out").samples > 0
 
 
 def test_a_set_without_a_sample_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reclake.pipelines.sources import SourceBatch, open_source
+from reclake.pipelines.sources.quotes import MARK, Quotes
 from reclake.schemas.contract import Contract, parse, shipped
 from reclake.schemas.errors import SourceError
 
@@ -95,12 +98,55 @@ def test_a_quote_that_is_never_closed_is_named_after_the_rows_before_it(tmp_path
     assert batch.frame.rows() == [("1", "2\n")]
 
 
+def test_text_behind_a_closing_quote_is_set_aside_and_every_other_use_of_quotes_is_not(tmp_path: Path) -> None:
+    rows = [b'"c5"x,1', b'"a ""b"" c","2"', b'5" screen,3', b'"",4', b'x,"5,\n""6"" "y', b'"7" ,7', b"8,8"]
+    (batch,) = read(write(tmp_path / "a.csv", b"a,b\r\n" + b"\r\n".join(rows)))
+    assert batch.rows.tolist() == [1, 2, 3, 6]
+    assert batch.frame.rows() == [('a "b" c', "2"), ('5" screen', "3"), ("", "4"), ("8", "8")]
+    assert [(bad.row, bad.raw) for bad in batch.undecodable] == [(n, rows[n]) for n in (0, 4, 5)]
+    assert [bad.reason["column"] for bad in batch.undecodable] == ["a", "b", "a"]
+    assert batch.undecodable[0].reason["got"] == '"c5"x'
+    (ragged,) = read(write(tmp_path / "b.csv", b'a,b\n"1"x,2,3\n4,5\n'))
+    assert [(bad.row, bad.raw) for bad in ragged.undecodable] == [(0, b'"1"x,2,3')]
+
+
+@given(
+    st.lists(st.sampled_from([b'"', b",", b"\n", b"\r\n", b"a", b'"a"', b'""', b'"b"x']), max_size=30),
+    st.integers(1, 9),
+)
+def test_what_is_marked_does_not_depend_on_where_pieces_end(parts: list[bytes], size: int) -> None:
+    data = b"".join(parts) + b"\n"
+    whole, pieces = Quotes(), Quotes()
+    expected = whole.mark(data)
+    assert b"".join(pieces.mark(data[at : at + size]) for at in range(0, len(data), size)) == expected
+    assert expected.replace(MARK, b"") == data
+    assert (MARK in expected) == _slowly_marked(data)
+
+
+def _slowly_marked(data: bytes) -> bool:
+    """Whether a closing quote is followed by text, found a byte at a time."""
+    state = "start"
+    for byte in data.decode():
+        if state == "quoted":
+            state = "quote" if byte == '"' else "quoted"
+        elif state == "quote" and byte == '"':
+            state = "quoted"
+        elif byte in ",\r\n":
+            state = "start"
+        elif state == "quote":
+            return True
+        elif state == "start":
+            state = "quoted" if byte == '"' else "unquoted"
+    return False
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"a;b\n1;2\n", "commas"),
         (b"a,b,a\n1,2,3\n", "twice: 'a'"),
         (b"caf\xe9,b\n1,2\n", "UTF-8"),
+        (b'"a"x,b\n1,2\n', "expected after"),
         ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
         (gzip.compress(b"a\n1\n", mtime=0), ".gz"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import reclake
 from reclake.pipelines.resolving import resolve
 from reclake.pipelines.sources import SourceBatch, decode_json, open_source, text_types
 from reclake.schemas.contract import Contract, parse, shipped
@@ -124,6 +126,75 @@ def test_keys_that_nobody_reads_are_ignored_by_name(tmp_path: Path) -> None:
     line = b'{"event_id": "e", "user_id": 1, "item_id": 1, "event_type": "x", "event_time": 0, "extra": {"a": 1}}\n'
     (batch,) = read(write(tmp_path / "a.jsonl", line))
     assert resolve(batch.frame, EVENTS).ignored == ("extra",)
+
+
+def with_field(**field: Any) -> Contract:
+    schema = json.loads(json.dumps(EVENTS.avro_schema))
+    schema["fields"].append(field | {"field-id": 99})
+    return parse("aliased", schema)
+
+
+@pytest.mark.parametrize("kind", ["string", "long", "double"])
+def test_a_key_may_be_the_fields_name_in_one_line_and_an_alias_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(decode_json, "HEAD_ROWS", 2)
+    contract = with_field(name="extra", type=["null", kind], default=None, aliases=["old", "older"])
+    values = {"string": ["a", "b", "c", "d"], "long": [1, 2, 3, 2**60], "double": [1.5, 2.25, 3, 0.1]}[kind]
+    keys = ["old", "old", "extra", "older"]
+    row = {"event_id": "e", "user_id": 1, "item_id": 1, "event_type": "x", "event_time": 0}
+    lines = [json.dumps(row | {key: value}) for key, value in zip(keys, values, strict=True)]
+    (batch,) = read(write(tmp_path / "a.jsonl", "\n".join(lines).encode()), contract=contract)
+    resolved = resolve(batch.frame, contract)
+    assert (resolved.rows["extra"].to_list(), resolved.ignored, batch.unread) == (values, (), ())
+
+
+def test_what_only_later_lines_have_is_resolved_quarantined_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_json, "HEAD_ROWS", 2)
+    row = {"event_id": "e", "user_id": 1, "item_id": 1, "event_type": "x", "event_time": 0}
+    later = [{"watch_ms": 7}, {"watch_ms": "8"}, {"watch_ms": "long"}, {"user_id": {"deep": 1}}, {"shelf": [1]}]
+    lines = [json.dumps(row)] * 3 + [json.dumps(row | more) for more in later]
+    source = open_source(write(tmp_path / "a.jsonl", "\n".join(lines).encode()), contract=EVENTS, batch_rows=99)
+    monkeypatch.setattr(decode_json, "HEAD_ROWS", 99)
+    (batch,) = source.batches(0)
+    resolved = resolve(batch.frame, EVENTS)
+    assert resolved.rows["watch_ms"].to_list() == [None, None, None, 7, 8, None]
+    assert resolved.rejected["_row"].to_list() == [5, 6]
+    assert (batch.undecodable, batch.unread) == ((), ("shelf",))
+
+
+def test_nested_values_that_change_their_shape_later_are_quarantined_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_json, "HEAD_ROWS", 2)
+    head = [{"u": n, "t": 1, "kind": "a", "deep": {"x": 1}} for n in range(2)]
+    later: list[Any] = [{"x": 2}, {"x": "text"}, 5, [1], {"x": 1.5}, None]
+    lines = [json.dumps(line) for line in [*head, *({"u": 9, "t": 1, "kind": "a", "deep": value} for value in later)]]
+    (batch,) = read(write(tmp_path / "a.jsonl", "\n".join(lines).encode()), contract=mapped())
+    assert batch.rows.tolist() == [0, 1, 2, 7]
+    assert [bad.row for bad in batch.undecodable] == [3, 4, 5, 6]
+    assert all(bad.reason["got"] for bad in batch.undecodable)
+
+
+def test_a_column_that_nobody_reads_is_named_though_it_comes_late(tmp_path: Path) -> None:
+    line = '{"event_id": "e%d", "user_id": 1, "item_id": 1, "event_type": "x", "event_time": "2024-03-01"%s}'
+    lines = [line % (n, "" if n < 1200 else ', "shelf": 1') for n in range(3000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    result = lake.ingest("events", tmp_path / "a.jsonl")
+    assert (result.admitted, result.ignored_columns) == (3000, ("shelf",))
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    line = '{"event_id": "e%d", "user_id": 1, "item_id": 1, "event_type": "x", "event_time": "2024-03-01"}'
+    (tmp_path / "a.jsonl").write_text("\n\n".join([line % 1, "{broken", "  ", line % 2]) + "\n\n\n")
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    result = lake.ingest("events", tmp_path / "a.jsonl")
+    assert (result.rows, result.read, result.admitted, result.quarantined) == (3, 3, 2, 1)
+    assert lake.catalog.table("quarantine").scan().collect()["row"].to_list() == [2]
+    assert lake.ingest("events", tmp_path / "a.jsonl").rows == 0
 
 
 @pytest.mark.parametrize("data", [b"[\n{}\n]", b'[{"event_id": 1}]', b'{\n "event_id": 1\n}'])

@@ -17,12 +17,13 @@ import pyarrow as pa
 from ..schemas.errors import SuiteError
 from ..schemas.times import TimeError, day_start_us, iso, to_us
 
-Kind = Literal["int", "float", "decimal", "bool", "string", "binary", "time", "date", "list", "other"]
+# "mixed" is Python's objects, which only Great Expectations' engine meets: see gx/mixed.py.
+Kind = Literal["int", "float", "decimal", "bool", "string", "binary", "time", "date", "list", "mixed", "other"]
 Scalar = int | float | bool | str | bytes | Decimal | datetime | date
 
 NUMBERS: frozenset[Kind] = frozenset({"int", "float", "decimal"})
 ORDERED: frozenset[Kind] = NUMBERS | {"string", "time", "date"}
-HASHABLE: frozenset[Kind] = ORDERED | {"bool", "binary"}
+HASHABLE: frozenset[Kind] = ORDERED | {"bool", "binary", "mixed"}
 
 SHOWN_CHARS_MAX = 80
 _US_PER_DAY = 86_400_000_000

@@ -88,18 +88,18 @@ def _at(values: pl.Expr, place: pl.Expr, last: pl.Expr) -> pl.Expr:
 
 
 def distinct(domain: Domain, given: Arguments) -> Plan:
-    missing = (domain.count - domain.values.len()) > 0
+    missing = (domain.count - domain.present.len()) > 0
     return Plan(
         (domain.values.unique().implode(), missing), lambda found, some: set(found) | ({None} if some else set())
     )
 
 
 def distinct_count(domain: Domain, given: Arguments) -> Plan:
-    return of(domain.values.n_unique())
+    return of(domain.present.n_unique())
 
 
 def distinct_below(domain: Domain, given: Arguments) -> Plan:
-    return of(domain.values.n_unique() < given["threshold"])
+    return of(domain.present.n_unique() < given["threshold"])
 
 
 def _expected(domain: Domain, given: Arguments) -> dict[Any, Any]:
@@ -201,12 +201,12 @@ def between_count(domain: Domain, given: Arguments) -> Plan:
 
 
 def share_of_unique(domain: Domain, given: Arguments) -> Plan:
-    values = domain.values
+    values = domain.present
     return Plan((values.n_unique(), values.len()), lambda unique, present: unique / present if present else 0)
 
 
 def share_of_present(domain: Domain, given: Arguments) -> Plan:
-    return Plan((domain.values.len(), domain.count), lambda present, rows: present / rows if rows else 0)
+    return Plan((domain.present.len(), domain.count), lambda present, rows: present / rows if rows else 0)
 
 
 def outlier_statistics(domain: Domain, given: Arguments) -> Plan:
@@ -258,11 +258,11 @@ AGGREGATES: Mapping[str, Callable[[Domain, Arguments], Plan]] = {
     "column.histogram": histogram,
     "column.unique_proportion": share_of_unique,
     "column.non_null_proportion": share_of_present,
-    "column.non_null_count": lambda domain, _: of(domain.values.len()),
+    "column.non_null_count": lambda domain, _: of(domain.present.len()),
     "column.outlier_statistics": outlier_statistics,
     "column.descriptive_stats": descriptive,
-    "column_values.nonnull.count": lambda domain, _: of(domain.values.len()),
-    "column_values.null.count": lambda domain, _: of(domain.count - domain.values.len()),
+    "column_values.nonnull.count": lambda domain, _: of(domain.present.len()),
+    "column_values.null.count": lambda domain, _: of(domain.count - domain.present.len()),
     "column_values.between.count": between_count,
     "column_values.length.min": lambda domain, _: of(
         length(domain.column).filter(domain.rows(skip_missing=True)).min()

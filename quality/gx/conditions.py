@@ -20,6 +20,7 @@ from dateutil.parser import parse
 from ..columns import HASHABLE, NUMBERS, ORDERED, Column
 from ..patterns import like_to_regex
 from .domain import Domain, LooseColumn, by_value, fitted, joined, literal, text
+from .mixed import key_of
 from .patterns import matches
 from .typenames import fits_any
 
@@ -230,6 +231,8 @@ def pair_greater(domain: Domain, given: Arguments) -> pl.Expr:
 
 def _as_compared(column: LooseColumn, other: LooseColumn) -> pl.Expr:
     """Values of unlike kinds are never equal, and neither is what has no value."""
+    if "mixed" in (column.kind, other.kind):
+        return key_of(column)
     same = column.kind == other.kind or {column.kind, other.kind} <= NUMBERS
     return column.value if same else pl.lit(None, dtype=pl.Boolean)
 

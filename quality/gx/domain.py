@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,7 @@ from great_expectations.expectations.row_conditions import Condition
 from ...schemas.errors import SuiteError
 from ..columns import Column, find, kind_of
 from ..conditions import compile_condition
+from . import mixed
 
 PAIR_MISSING = ("both_values_are_missing", "either_value_is_missing", "neither")
 RECORD_MISSING = ("all_values_are_missing", "any_value_is_missing", "never")
@@ -30,6 +31,8 @@ class LooseColumn(Column):
     def fit(self, raw: Any) -> Any:
         if hasattr(raw, "item"):  # a NumPy scalar
             raw = raw.item()
+        if self.kind == "mixed":
+            return mixed.key(raw)
         if self.kind in ("time", "date") and isinstance(raw, str):
             try:
                 raw = parse(raw)
@@ -45,12 +48,16 @@ class LooseColumn(Column):
         """None for what the column cannot hold: equal to nothing in it, as pandas has it."""
         return self.fit(raw)
 
+    def listed(self, values: pl.Series) -> list[Any]:
+        """Values of the column as Python's."""
+        return [mixed.value_of(text) for text in values] if self.kind == "mixed" else values.to_list()
 
-def columns_of(frame: pl.LazyFrame) -> dict[str, LooseColumn]:
-    """The frame's columns. Those of Python's objects have a type that nothing but a check for null is evaluated on."""
-    schema = {name: pl.Null if type_ == pl.Object else type_ for name, type_ in frame.collect_schema().items()}
-    types = pl.DataFrame(schema=schema).to_arrow().schema
-    return {field.name: LooseColumn(field.name, field.type, kind_of(field.type)) for field in types}
+
+def columns_of(frame: pl.LazyFrame, objects: Collection[str]) -> dict[str, LooseColumn]:
+    """The frame's columns; `objects` are those that hold texts of Python's objects."""
+    types = pl.DataFrame(schema=frame.collect_schema()).to_arrow().schema
+    kinds = {field.name: "mixed" if field.name in objects else kind_of(field.type) for field in types}
+    return {field.name: LooseColumn(field.name, field.type, kinds[field.name]) for field in types}
 
 
 def condition_of(raw: Any, parser: Any, columns: Mapping[str, LooseColumn]) -> pl.Expr:
@@ -131,7 +138,18 @@ class Domain:
 
     @property
     def values(self) -> pl.Expr:
-        """The column's own values that are there, as they are stored; decimals as float64, as GX takes them."""
+        """The column's own values that are there, as they are stored; decimals as float64, as GX takes them.
+
+        Raises:
+            TypeError: they are Python's objects, of which only counts are known.
+        """
+        if self.column.kind == "mixed":
+            raise TypeError(f"Column {self.column.name} holds Python's objects: cast it to a type of its own.")
+        return self.present
+
+    @property
+    def present(self) -> pl.Expr:
+        """As `values`, to be counted."""
         column = self.column
         raw = column.raw.fill_nan(None) if column.kind == "float" else column.raw
         kept = (raw if self.condition is None else raw.filter(self.condition)).drop_nulls()
@@ -156,7 +174,7 @@ def literal(column: LooseColumn, raw: Any) -> Any:
         TypeError: it is of another kind; with GX's words.
     """
     fit = column.fit(raw)
-    if fit is None:
+    if fit is None or column.kind == "mixed":
         raise TypeError("Column values, min_value, and max_value must either be None or of the same type.")
     return fit
 
@@ -168,6 +186,8 @@ def text(column: LooseColumn) -> pl.Expr:
             return column.raw
         case "int":
             return column.raw.cast(pl.String)
+        case "mixed":
+            return column.raw.str.slice(1)
         case _:
             return column.raw.map_batches(_written, return_dtype=pl.String, is_elementwise=True)
 

@@ -21,6 +21,7 @@ from great_expectations.expectations.row_conditions import (
 )
 
 from .domain import Domain, LooseColumn, columns_of, condition_of
+from .mixed import keyed
 from .plan import Plan
 
 Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
@@ -32,14 +33,18 @@ class PolarsBatchData(BatchData):
     def __init__(self, execution_engine: PolarsExecutionEngine, dataframe: Frame) -> None:
         super().__init__(execution_engine=execution_engine)
         given = pl.DataFrame(pl.from_arrow(dataframe, rechunk=False)) if isinstance(dataframe, pa.Table) else dataframe
+        self.schema = given.collect_schema()
+        objects = [name for name, type_ in self.schema.items() if type_ == pl.Object]
+        if objects:  # no lazy frame computes anything on them
+            held = given.collect() if isinstance(given, pl.LazyFrame) else given
+            given = held.with_columns([keyed(held[name]) for name in objects])
         self.dataframe: pl.LazyFrame = given.lazy()
         # In memory, the engine that streams takes longer than the one that does not.
         self._engine: Any = "in-memory" if isinstance(given, pl.DataFrame) else "streaming"
-        self.schema = self.dataframe.collect_schema()
         # Metrics see categories as their strings, and a column of nothing as one of missing numbers.
         plain = [pl.col(name).cast(to) for name, to in _plainer(self.schema).items()]
         self._frame = self.dataframe.with_columns(plain) if plain else self.dataframe
-        self.columns: Mapping[str, LooseColumn] = columns_of(self._frame)
+        self.columns: Mapping[str, LooseColumn] = columns_of(self._frame, objects)
 
     def ask(self, asked: Iterable[pl.Expr]) -> list[Any]:
         """The value of each expression, from one pass over the frame; a list's is a Series."""

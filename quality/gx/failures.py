@@ -72,12 +72,15 @@ def unexpected_values(condition: MapCondition, domain: Domain, given: Arguments)
     shown = dict(zip(names, [column.raw for column in domain.all], strict=True))
     asked = tuple(_failing(expr, fails, limit) for expr in shown.values())
     if "column" in domain.kwargs:
-        return Plan(asked, pl.Series.to_list)
-    missing = {column.name: _MISSING.get(column.kind) for column in domain.all}
+        return Plan(asked, domain.column.listed)
+    by_name = {column.name: column for column in domain.all}
+    missing = {name: _MISSING.get(column.kind) for name, column in by_name.items()}
 
     def records(*parts: pl.Series) -> list[Any]:
-        pairs = zip(missing.values(), parts, strict=True)
-        columns = [[instead if value is None else value for value in part.to_list()] for instead, part in pairs]
+        columns = []
+        for column, part in zip(by_name.values(), parts, strict=True):
+            instead = missing[column.name]
+            columns.append([instead if value is None else value for value in column.listed(part)])
         if "column_A" in domain.kwargs:
             return list(zip(columns[0], columns[-1], strict=True))
         return [dict(zip(missing, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -104,16 +107,14 @@ def unexpected_index_list(condition: MapCondition, domain: Domain, given: Argume
     keys = [str(key) for key in found]
     bare = wanted.get("exclude_unexpected_values", False)
     names = keys if bare else list(dict.fromkeys([domain.all[0].name, *keys, *(c.name for c in domain.all)]))
-    shown = {name: pl.col(name) for name in keys} | {column.name: column.raw for column in domain.all}
-    asked = tuple(_failing(shown[name], fails, limit) for name in names)
-    if bare:
-        return Plan(asked, lambda *parts: [{name: part.to_list() for name, part in zip(names, parts, strict=True)}])
-    return Plan(
-        asked,
-        lambda *parts: [
-            dict(zip(names, row, strict=True)) for row in zip(*(part.to_list() for part in parts), strict=True)
-        ],
-    )
+    shown = {name: domain.columns[name] for name in keys} | {column.name: column for column in domain.all}
+    asked = tuple(_failing(shown[name].raw, fails, limit) for name in names)
+
+    def records(*parts: pl.Series) -> list[Any]:
+        values = {name: shown[name].listed(part) for name, part in zip(names, parts, strict=True)}
+        return [values] if bare else [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+    return Plan(asked, records)
 
 
 def unexpected_index_query(condition: MapCondition, domain: Domain, given: Arguments) -> Plan:
@@ -127,14 +128,17 @@ def unexpected_rows(condition: MapCondition, domain: Domain, given: Arguments) -
     """Whole rows, as a pandas frame, which is what GX's results hold."""
     limit, fails = _limit(given), mask(condition, domain, given)
     limit = MAX_RESULT_RECORDS if limit is None else min(limit, MAX_RESULT_RECORDS)
-    names = list(domain.columns)
-    asked = tuple(_failing(shown, fails, limit) for shown in (ROW, *map(pl.col, names)))
-    return Plan(
-        asked,
-        lambda rows, *parts: pd.DataFrame(
-            {name: part.to_arrow().to_pandas() for name, part in zip(names, parts, strict=True)}
-        ).set_index(pd.Index(rows.to_list())),
-    )
+    columns = list(domain.columns.values())
+    asked = tuple(_failing(shown, fails, limit) for shown in (ROW, *(column.raw for column in columns)))
+
+    def frame(rows: pl.Series, *parts: pl.Series) -> Any:
+        held = {
+            column.name: column.listed(part) if column.kind == "mixed" else part.to_arrow().to_pandas()
+            for column, part in zip(columns, parts, strict=True)
+        }
+        return pd.DataFrame(held).set_index(pd.Index(rows.to_list()))
+
+    return Plan(asked, frame)
 
 
 Metric = Callable[[MapCondition, Domain, Arguments], Plan]

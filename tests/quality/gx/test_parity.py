@@ -299,13 +299,15 @@ def differences(case: Case, theirs: dict[str, Any], mine: dict[str, Any]) -> lis
     if raised(theirs) or raised(mine):
         return [] if raised(theirs) and raised(mine) else [f"{case}: raised {theirs} and {mine}"]
     a, b = dict(theirs["result"]), dict(mine["result"])
+    counts = [each for result in (a, b) for each in result.get("partial_unexpected_counts") or ()]
     for result in (a, b):
         if "unexpected_index_query" in result:  # code for a frame, which is another in pandas
             result["unexpected_index_query"] = True
-        counts = result.get("partial_unexpected_counts")
-        if counts and any("value" in each and missing(each["value"]) for each in counts):
+        if any("value" in each and missing(each["value"]) for each in counts):
             # Every missing value of pandas is a value of its own; to us they are one.
             result["partial_unexpected_counts"] = True
+        if "partial_missing_list" in result:  # in the order of a set
+            result["partial_missing_list"] = sorted(result["partial_missing_list"], key=str)
     parts = [key for key in a.keys() | b.keys() if key not in a or key not in b or not same(a[key], b[key])]
     lines = [f"{case}: {key}: {a.get(key)!r}, ours {b.get(key)!r}" for key in sorted(parts)]
     return lines + [f"{case}: success {theirs['success']}"] * (theirs["success"] != mine["success"])

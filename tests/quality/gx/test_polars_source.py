@@ -170,6 +170,22 @@ def test_what_cannot_be_evaluated_is_a_failure_that_says_why(gx: Any) -> None:
         assert words in str(result.exception_info)
 
 
+def test_pythons_objects_compare_by_value_and_have_no_order(gx: Any) -> None:
+    mixed = pl.DataFrame({"y": pl.Series([1, 2.0, "2", "abc", None], dtype=pl.Object), "x": [1, 2, 2, 3, 4]})
+    batch = context_of(gx, mode="ephemeral").data_sources.add_polars("lake").read_dataframe(mixed)
+    gxe = gx.expectations
+    result = batch.validate(gxe.ExpectColumnValuesToBeInSet(column="y", value_set=[1, "2"])).result
+    assert result["partial_unexpected_list"] == [2, "abc"]
+    result = batch.validate(gxe.ExpectColumnPairValuesToBeEqual(column_A="x", column_B="y")).result
+    assert result["partial_unexpected_list"][:2] == [(2, "2"), (3, "abc")]
+    assert batch.validate(gxe.ExpectColumnValuesToNotBeNull(column="y", mostly=0.8)).success
+    for without_order in (
+        gxe.ExpectColumnValuesToBeBetween(column="y", min_value=0),
+        gxe.ExpectColumnMaxToBeBetween(column="y", min_value=0),
+    ):
+        assert "TypeError" in str(batch.validate(without_order).exception_info)
+
+
 def test_the_engine_needs_nothing_else_of_reclake(tmp_path: Path) -> None:
     # A file: under `python -c` PySpark without grpc ends the process, silently, when Great Expectations looks for it.
     script = tmp_path / "script.py"

@@ -26,13 +26,14 @@ from ..schemas.times import US_PER_DAY, Time, day_start_us, from_us, iso
 from ..storage.catalog import Catalog
 from ..storage.locks import deriving
 from .knowing import TIME
-from .reading import feature_columns, view
+from .reading import feature_columns, rows_of, view
 from .record import admit_whole
 from .run import Run
 
 ROWS_AT_ONCE = 4_000_000  # timeline rows in memory at a time; buckets are grouped to stay below it
 DAY_SHIFT = 40  # sample_id = days since 1970 << 40 | place in the day
 NEGATIVES_FROM_DAYS = 7
+_READ = ("user_id", "item_id", "event_id", "event_type", "event_time", "known_at", "ordinal", shapes.BUCKET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def assemble_day(catalog: Catalog, recipe: Recipe, *, start_us: int, sealed_us: 
     """All samples of the day, sorted and numbered: columns of shapes.samples."""
     end_us = start_us + US_PER_DAY
     names = (*recipe.features, *recipe.match)
-    timelines = view(catalog, "timelines").of(catalog.table("timelines").scan(), names=names)
+    timelines = rows_of(catalog, "timelines", names=names, only=_READ)
     of_day = timelines.filter(_between("known_at", start_us, end_us), pl.col("event_type") == recipe.exposure)
     first = of_day.select(pl.col("event_time").dt.epoch("us").min()).collect().item()
     parts: list[pl.DataFrame] = []

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -90,11 +91,21 @@ class View:
 
     readers: tuple[Reader, ...]
 
-    def of(self, rows: pl.LazyFrame, *, names: Iterable[str] = ()) -> pl.LazyFrame:
+    def reads(self, names: Iterable[str], have: pa.Schema) -> list[str]:
+        """The columns of a table that fields of these names are read from; a name that no field has is a column's."""
+        wanted = {shapes.CONTRACT}
+        for name in names:
+            ids = [(reader, reader.by_any_name[name].id) for reader in self.readers if name in reader.by_any_name]
+            wanted |= {fields[id_].column for reader, id_ in ids for fields in reader.by_id if id_ in fields}
+            wanted.add(name)
+        return [name for name in have.names if name in wanted]
+
+    def of(self, rows: pl.LazyFrame, *, names: Iterable[str] = (), only: Iterable[str] | None = None) -> pl.LazyFrame:
         """The rows, with the fields of all contracts by their names, and the lake's own columns as they are.
 
         Args:
             names: fields that are wanted by a name they had before, besides.
+            only: fields by their names that are wanted at all; None: all of them.
         """
         schema = rows.collect_schema()
         if all(reader.plain for reader in self.readers) and not set(names) - set(schema.names()):
@@ -102,7 +113,7 @@ class View:
         kept, wanted = self.columns(), set(names)
         fields = [
             self._field(name, schema, former=name in wanted).alias(name)
-            for name in dict.fromkeys(chain(self._names(schema), names))
+            for name in dict.fromkeys(chain(self._names(schema) if only is None else only, names))
             if self.type_of(name, former=name in wanted) is not None
         ]
         others = [pl.col(name) for name in schema.names() if name not in kept]
@@ -206,6 +217,8 @@ def rows_of(
     pin: Pin | None = None,
     newest: bool = False,
     names: Iterable[str] = (),
+    only: Iterable[str] | None = None,
+    partition: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
     """All rows of `events`, `timelines`, `content` or `samples/RECIPE`, lazily, as the contracts say.
 
@@ -214,18 +227,23 @@ def rows_of(
         pin: the rows of that pin, as its contracts and recipes say.
         newest: of a pin, as the newest ones say.
         names: fields that are wanted by a name they had before, besides.
+        only: fields that are wanted at all; None: all. Of a table with thousands name those you need.
+        partition: only rows with these values of partition columns.
 
     Raises:
         PinError: the pin does not hold the table.
         RecipeError: the recipe is unknown.
     """
-    rows = catalog.table(table).scan(None if pin is None else pin.version_of(table))
+    kept, version = catalog.table(table), None if pin is None else pin.version_of(table)
     recipe_name = table.partition("/")[2]
     contracts = None if pin is None or newest else pin.contracts
     if recipe_name:
+        rows = kept.scan(version, partition=partition)
         recipe = catalog.recipe(recipe_name, None if pin is None or newest else pin.recipes.get(recipe_name))
         return with_features(rows, recipe, view(catalog, "timelines", contracts))
     how = view(catalog, table, contracts)
+    columns = None if only is None else how.reads([*only, *names], kept.schema(version))
+    rows = kept.scan(version, columns=columns, partition=partition)
     if contract is not None:
         catalog.contract(contract)  # an unknown one has no rows, but is a mistake
         how = View(tuple(reader for reader in how.readers if reader.contract.name == contract))
@@ -234,7 +252,7 @@ def rows_of(
             rows = rows.filter(pl.col(shapes.CONTRACT).is_in(tags) | pl.col(shapes.CONTRACT).is_null())
         others = view(catalog, table).columns() - how.columns()
         rows = rows.drop(others, strict=False)
-    return how.of(rows, names=names)
+    return how.of(rows, names=names, only=only)
 
 
 def feature_columns(recipe: Recipe, wanted: pa.Schema, have: pa.Schema) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping as AbcMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -342,7 +343,7 @@ def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
             )
         )
     for key, values in (("id", [str(f.id) for f in fields]), ("name", [f.name for f in fields])):
-        twice = sorted({value for value in values if values.count(value) > 1})
+        twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
             raise ContractError(f"a field {key} is used twice", where=where, got=", ".join(twice))
     return tuple(fields)

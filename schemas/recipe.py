@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -169,7 +170,7 @@ def _names(document: Mapping[str, Any], entry: str, default: tuple[str, ...], wh
     names = document.get(entry, default)
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise RecipeError(f"not {entry}", where=where, expected="a list of names", got=repr(names))
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise RecipeError(f"a name twice in {entry}", where=where, expected="each once", got=", ".join(twice))
     return tuple(names)

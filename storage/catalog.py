@@ -143,7 +143,8 @@ class Catalog:
 
     def table(self, name: str) -> Table:
         """A table by name; sample sets are `samples/RECIPE`. It may not exist yet."""
-        return Table(self.root / "tables" / name, name, LAYOUTS[name.partition("/")[0]])
+        layout = LAYOUTS[name.partition("/")[0]]
+        return Table(self.root / "tables" / name, name, layout, self.cache / "footers")
 
     def table_names(self) -> list[str]:
         """The tables that exist."""

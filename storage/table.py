@@ -14,8 +14,9 @@ import pyarrow as pa
 from ..quality.gate import Admitted
 from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
 from ..schemas.placing import same_type
-from . import log, parquet, places
+from . import log, parquet, places, wide
 from .faults import translated
+from .log import Snapshot
 from .places import Place, options_of
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ class Commit:
 class Table:
     """One Delta table of a lake. Any Delta reader opens it at `uri`."""
 
-    def __init__(self, root: Place, name: str, layout: Layout) -> None:
+    def __init__(self, root: Place, name: str, layout: Layout, cache: Path | None = None) -> None:
+        """`cache`: a folder for what makes reading faster and can be made again."""
         self.root = root
         self.name = name
         self.layout = layout
+        self._cache = cache
 
     @property
     def uri(self) -> str:
@@ -163,14 +166,29 @@ class Table:
         """A commit without rows: only application transactions. The table must exist."""
         return self._commit([], Commit(transactions, after, metadata or {}))
 
-    def scan(self, version: int | None = None) -> pl.LazyFrame:
+    def scan(
+        self,
+        version: int | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        partition: Mapping[str, Any] | None = None,
+    ) -> pl.LazyFrame:
         """All rows, lazily, partition columns included; `version` reads an older state.
+
+        Name the `columns` you need of a table that may have thousands: what it costs to open is then theirs alone. With
+        `partition` only rows with these values of partition columns; files of others are not opened.
 
         Raises:
             StorageError: the table does not exist yet.
             PinError: that version is gone.
         """
-        return pl.scan_delta(self._open(version))
+        chosen = [pl.col(name) == value for name, value in (partition or {}).items()]
+        if columns is not None and len(log.schema(self.root, version)) >= wide.COLUMNS:
+            found = log.snapshot(self.root, version)
+            files = Snapshot(found.table_id, found.version, found.files.filter(*chosen))
+            return wide.scan(self.root, files, log.schema(self.root, version), columns, self._cache)
+        rows = pl.scan_delta(self._open(version)).filter(*chosen)
+        return rows if columns is None else rows.select(columns)
 
     def scan_partition(self, partition: Mapping[str, Any]) -> pl.LazyFrame:
         """The rows of one partition, lazily, without its partition columns; no other file is opened."""
@@ -195,21 +213,15 @@ class Table:
 
     def files(self, version: int | None = None) -> list[str]:
         """Absolute paths of the Parquet files of a version."""
-        if version is None:
-            return log.snapshot(self.root).files["path"].to_list()
-        return [uri.removeprefix("file://") for uri in self._open(version).file_uris()]
+        return log.snapshot(self.root, version).files["path"].to_list()
 
     def partition_values(self, column: str, version: int | None = None) -> list[Any]:
         """What a partition column holds, each value once, in order; no file is read."""
-        if version is None:
-            live = log.snapshot(self.root).files
-            return live[column].unique().sort().to_list() if live.height else []
-        live = log.live_files(self._open(version), self.root)
-        return live[f"partition.{column}"].unique().sort().to_list() if live.height else []
+        return log.snapshot(self.root, version).files[column].unique().sort().to_list()
 
     def schema(self, version: int | None = None) -> pa.Schema:
         """The Arrow schema."""
-        return log.schema(self.root) if version is None else pa.schema(self._open(version).schema().to_arrow())
+        return log.schema(self.root, version)
 
     def history(self) -> Iterator[dict[str, Any]]:
         """What each commit says of itself, newest first, custom metadata included."""

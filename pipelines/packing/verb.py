@@ -136,7 +136,7 @@ class _Source:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """A table as the pin's contracts say, fields by the names that the recipe has for them included."""
-        names = {"timelines": self.recipe.history_fields, "content": self.recipe.content}.get(name, ())
+        names = self.recipe.content if name == "content" else ()
         return rows_of(self.catalog, name, pin=self.pin, names=names)
 
     def samples(self) -> pl.LazyFrame:
@@ -167,12 +167,14 @@ class _Source:
             pl.max_horizontal(pl.col("seen").min() - self.length, 0).alias("_from"), pl.col("seen").max().alias("_to")
         )
         fields = [name for name in self.recipe.history_fields if name not in ("user_id", "ordinal", "known_at")]
-        timeline = self.scan("timelines").filter(pl.col("bucket") == number)
+        own = ("user_id", "ordinal", "known_at")
+        timeline = rows_of(
+            self.catalog, "timelines", pin=self.pin, names=fields, only=own, partition={"bucket": number}
+        ).select(*own, *fields)
         if samples.height:
             timeline = timeline.filter(pl.col("known_at") < samples["request_time"].max())
         timeline = (
-            timeline.select("user_id", "ordinal", "known_at", *fields)
-            .join(needs.lazy(), on="user_id", how="inner")
+            timeline.join(needs.lazy(), on="user_id", how="inner")
             .filter((pl.col("ordinal") >= pl.col("_from")) & (pl.col("ordinal") < pl.col("_to")))
             .drop("_from", "_to")
         )

@@ -63,12 +63,13 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
 def _by_name(frame: pl.DataFrame, contract: Contract) -> tuple[dict[str, pl.Series], tuple[str, ...]]:
     """The column of each field, by its name or else an alias, and the columns that are none."""
     sources: dict[str, str] = {}
+    have = set(frame.columns)
     for field in contract.fields:
-        found = next((name for name in (field.name, *field.aliases) if name in frame.columns), None)
+        found = next((name for name in (field.name, *field.aliases) if name in have), None)
         if found is not None:
             sources[field.name] = found
         elif field.required:
-            others = set(frame.columns) - {f.name for f in contract.fields}
+            others = have - {f.name for f in contract.fields}
             raise SourceError(
                 f"no column for the required field {field.name}",
                 where=f"contract {contract.name}",

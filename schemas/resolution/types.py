@@ -235,12 +235,14 @@ class _Parser:
         if not isinstance(raw, list):
             raise self._wrong("a record", path, '"fields": a list', raw)
         fields: list[Field] = []
+        names = set[str]()
         for index, each in enumerate(raw):
             at = f"{path}/fields/{index}"
             if not isinstance(each, dict) or not isinstance(each.get("name"), str) or "type" not in each:
                 raise self._wrong("a field", at, 'an object with "name" and "type"', each)
-            if not each["name"] or each["name"] in (f.name for f in fields):
+            if not each["name"] or each["name"] in names:
                 raise self._wrong("a field", at, "a name of its own", each["name"])
+            names.add(each["name"])
             type_ = self.parse(each["type"], namespace, f"{at}/type")
             aliases = tuple(self._strings(each, "aliases", at))
             fields.append(Field(each["name"], type_, aliases, "default" in each, each.get("default")))

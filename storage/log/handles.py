@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BOUNDED = ("bucket", "user_id")  # the columns by whose bounds readers leave files out
 _CHUNKS = 64
+_OLDER = 8  # versions before the newest that are kept
 _KEPT = threading.local()
 # What a writer must know of to append. The rest (row tracking, in-commit timestamps, column mapping, ...) asks more of
 # an entry than is written here; no table of reclake's has it.
@@ -101,25 +102,27 @@ def version(root: Place) -> int:
     return _latest(root).version
 
 
-def schema(root: Place) -> pa.Schema:
-    """The Arrow schema of the newest version.
+def schema(root: Place, version: int | None = None) -> pa.Schema:
+    """The Arrow schema of a version, the newest unless told.
 
     Raises:
         StorageError: nothing was ever written to the table.
+        PinError: that version is gone.
     """
-    kept = _latest(root)
+    kept = _latest(root) if version is None else _older(root, version)
     if kept.schema is None:
         kept.schema = pa.schema(kept.opened.schema().to_arrow())
     return kept.schema
 
 
-def snapshot(root: Place) -> Snapshot:
-    """The newest version of a table.
+def snapshot(root: Place, version: int | None = None) -> Snapshot:
+    """The files of a version, the newest unless told.
 
     Raises:
         StorageError: nothing was ever written to it.
+        PinError: that version is gone.
     """
-    kept = _latest(root)
+    kept = _latest(root) if version is None else _older(root, version)
     if kept.snapshot is None:
         if kept.opened.version() != kept.version:
             kept = _open(root)
@@ -224,6 +227,19 @@ def _open(root: Place) -> _Kept:
     return kept
 
 
+def _older(root: Place, version: int) -> _Kept:
+    """A version that was asked for by its number, most likely not for the last time."""
+    older: dict[tuple[str, int], _Kept] = _KEPT.__dict__.setdefault("older", {})
+    stamp, key = _stamp(root, version), (str(root), version)
+    kept = older.pop(key, None)
+    if kept is None or stamp is None or kept.stamp != stamp:
+        kept = _Kept(open_table(root, version), version, stamp)
+    older[key] = kept  # the newest last
+    while len(older) > _OLDER:
+        del older[next(iter(older))]
+    return kept
+
+
 def _next(root: Place, version: int) -> Entry | None:
     try:
         return entries.parse(version + 1, path_of(root, version + 1).read_text(encoding="utf-8"))
@@ -257,8 +273,9 @@ def _files(opened: DeltaTable, root: Place) -> pl.DataFrame:
 
 
 def _no_files(opened: DeltaTable) -> pl.DataFrame:
-    types = pl.DataFrame(pa.schema(opened.schema().to_arrow()).empty_table()).schema
-    partitions = {name: types[name] for name in opened.metadata().partition_columns}
+    schema = pa.schema(opened.schema().to_arrow())
+    by = pa.schema([schema.field(name) for name in opened.metadata().partition_columns])
+    partitions = pl.DataFrame(by.empty_table()).schema if by else {}
     bounds = {f"{end}.{name}": pl.Int64 for name in BOUNDED for end in ("min", "max")}
     return pl.DataFrame(
         schema={"path": pl.String, "size_bytes": pl.Int64, "num_records": pl.Int64, **partitions, **bounds}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
-from ..schemas.errors import ReclakeError
+from ..schemas.errors import ReclakeError, UsageError
 from . import runner, settings
 from .tasks import DAGS, find
+
+_NAME = "python -m reclake.dags"
 
 _lake = click.option("--lake", metavar="LAKE", help="The lake; goes before the one in the configuration.")
 _config = click.option(
@@ -20,26 +23,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 _again = click.option("--again", is_flag=True, help="Run finished tasks again, too.")
 
 
-class _Commands(click.Group):
-    """Errors of ours are printed, not raised: what, where, expected, got and what to do; exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (ReclakeError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-
-
-@click.group(cls=_Commands)
-def main() -> None:
+@click.group()
+def commands() -> None:
     """Hourly ingest, daily seal -> samples -> pin -> pack -> compact, daily report.
 
     A daily run is named 2022-05-02, an hourly one 2022-05-02T13. Interrupted runs go on where they stopped.
     """
 
 
-@main.command("list")
+@commands.command("list")
 @_json
 def list_dags(as_json: bool) -> None:
     """The DAGs and their tasks."""
@@ -58,7 +50,7 @@ def list_dags(as_json: bool) -> None:
         click.echo(f"{dag.name:<8} {dag.schedule:<7} {' -> '.join(task.name for task in dag.order)}")
 
 
-@main.command()
+@commands.command()
 @click.argument("dag")
 @click.argument("run")
 @_lake
@@ -70,7 +62,7 @@ def run(dag: str, run: str, lake: str | None, config: str | None, again: bool, a
     _run_all(dag, [run], settings.load(config, lake), again, as_json)
 
 
-@main.command()
+@commands.command()
 @click.argument("dag")
 @click.argument("first")
 @click.argument("last")
@@ -83,7 +75,7 @@ def backfill(dag: str, first: str, last: str, lake: str | None, config: str | No
     _run_all(dag, find(dag).runs(first, last), settings.load(config, lake), again, as_json)
 
 
-@main.command()
+@commands.command()
 @click.argument("dag")
 @click.argument("task")
 @click.argument("run")
@@ -117,5 +109,35 @@ def _run_all(dag: str, runs: list[str], chosen: settings.Settings, again: bool, 
         sys.exit(1)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 (refused or failed) or 2 (wrong usage)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status: object = commands.main(args=arguments, prog_name=_NAME, standalone_mode=False)
+    except (ReclakeError, OSError) as error:
+        _refuse(error, arguments)
+        return 1
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None) or click.Context(commands, info_name=_NAME)
+        usage = UsageError(
+            error.format_message(),
+            where=context.command_path,
+            expected=context.get_usage().removeprefix("Usage: "),
+            got=" ".join([_NAME, *arguments]),
+            hint=f"{context.command_path} --help",
+        )
+        _refuse(usage, arguments)
+        return error.exit_code
+    return status if isinstance(status, int) else 0
+
+
+def _refuse(error: ReclakeError | OSError, arguments: Sequence[str]) -> None:
+    """What went wrong: what, where, expected, got and what to do on stderr; with --json as an object on stdout, too."""
+    if "--json" in arguments:
+        parts = error.parts() if isinstance(error, ReclakeError) else {"what": str(error)}
+        click.echo(json.dumps({"error": {"type": type(error).__name__} | parts}))
+    click.echo(f"error: {error}", err=True)
+
+
 if __name__ == "__main__":
-    main(prog_name="python -m reclake.dags")
+    sys.exit(main())

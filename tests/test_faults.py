@@ -10,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
 import pytest
+from kills import USERS, check_same, run, source, state
 
 import reclake
 from reclake.pipelines import forget
@@ -21,146 +23,87 @@ from reclake.pipelines.doctor import examine
 from reclake.schemas.errors import StorageError
 from reclake.schemas.times import to_us
 
-NOW = to_us("2024-03-05")
-EVENTS, USERS, FORGOTTEN = 300, 7, 3
+EVENTS, FORGOTTEN = 300, 3
 KILLS = 200
 
-# Everything from a writer and a file to forgetting a user; any of it may have been done before. A process that is given
-# a point counts what it writes, and is killed just before or just after the write of that number.
-WAY = textwrap.dedent(
-    f"""
-    import json, os, signal, sys
-    from pathlib import Path
-    import polars as pl
-    import reclake
-    from reclake.pipelines import forget
-    from reclake.pipelines.ingest import ingest
-    from reclake.pipelines.run import Run
-    from reclake.storage import documents, outputs, parquet, table
-    from reclake.storage.log import drafts, redaction
-    from reclake.storage.maintenance import compact
-    from reclake.storage.shard_writer import ShardWriter
+# Everything from a writer and a file to forgetting a user; any of it may have been done before.
+WAY = f"""
+import polars as pl
+from reclake.pipelines import forget
+from reclake.pipelines.ingest import ingest
+from reclake.storage import documents, outputs, parquet, table
+from reclake.storage.log import drafts, redaction
+from reclake.storage.maintenance import compact
+from reclake.storage.shard_writer import ShardWriter
 
-    point, root, source = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    passed = 0
+for owner, name in [
+    (parquet, "write"), (drafts.Draft, "commit"), (table.Table, "create"), (table.Table, "vacuum"),
+    (documents, "create"), (documents, "replace"), (redaction, "_put"), (outputs, "remove"),
+    (ShardWriter, "_write_chunk"), (ShardWriter, "_end_shard"), (Path, "unlink"), (Path, "rename"),
+]:
+    watch(owner, name)
 
-    def step():
-        global passed
-        if passed == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-        passed += 1
-
-    def watch(owner, name):
-        function = getattr(owner, name)
-        def watched(*args, **kwargs):
-            step()
-            result = function(*args, **kwargs)
-            step()
-            return result
-        setattr(owner, name, watched)
-
-    for owner, name in [
-        (parquet, "write"), (drafts.Draft, "commit"), (table.Table, "create"), (table.Table, "vacuum"),
-        (documents, "create"), (documents, "replace"), (redaction, "_put"), (outputs, "remove"),
-        (ShardWriter, "_write_chunk"), (ShardWriter, "_end_shard"), (Path, "unlink"), (Path, "rename"),
-    ]:
-        watch(owner, name)
-
-    def run(name):
-        return Run(id=name, now_us=lambda: {NOW})
-
-    lake, shards = reclake.Lake.open(root), root.parent / (root.name + "-shards")
-    with lake.writer("events", run=run("test")) as writer:
-        for number in range(1, 4):
-            writer.append(pl.DataFrame(
-                {{"event_id": [f"w{{number}}-{{n}}" for n in range(10)], "user_id": [n % {USERS} for n in range(10)],
-                  "item_id": [n % 3 for n in range(10)], "event_type": ["click"] * 10,
-                  "event_time": [{to_us("2024-03-02")} + n for n in range(10)],
-                  "available_at": [{to_us("2024-03-02")} + n for n in range(10)]}}
-            ), producer="p", number=number)
-    ingest(lake.catalog, "events", [source], run=run("test"), batch_rows=40)
-    lake.seal(run=run("test"))
-    lake.samples("ctr", day="2024-03-02", run=run("test"))
-    compact(lake.catalog)
-    began = (root / "erasures").exists()
-    if not began:
-        if "p" not in lake.catalog.pin_names():
-            lake.pin("p")
-        packed = lake.pack("ctr", pin="p", out=shards, run=run("test"))
-        documents.replace(root.parent / (root.name + "-packed.json"), packed.fingerprint)
-        forget.ask(lake.catalog, [{FORGOTTEN}], run=run("asked"))
-    if "p" in lake.catalog.pin_names():
-        lake.unpin("p")
-    forget.carry_out(lake.catalog, run=run("erased"))
-    print(passed)
-    """
-)
-
-
-def source(folder: Path) -> Path:
-    """Two days of events, some twice, some malformed."""
-    path = folder / "events.jsonl"
-    with path.open("w") as file:
-        for n in range(EVENTS):
-            at = to_us("2024-03-02") + n * 300_000_000
-            row: dict[str, object] = {"event_id": f"e{n % 280}", "user_id": n % USERS, "item_id": n % 280 // 3 % 20}
-            row |= {"event_type": "click" if n % 3 == 1 else "exposure", "event_time": at, "available_at": at + 1}
-            if n >= 280:
-                row |= {"user_id": (n - 280) % USERS}
-            if n % 50 == 49:
-                row["user_id"] = "nobody"
-            file.write("{broken\n" if n % 97 == 96 else json.dumps(row) + "\n")
-    return path
-
-
-def run(point: int, lake: Path, file: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WAY, str(point), str(lake), str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def state(lake: Path) -> dict[str, pl.DataFrame]:
-    """Every table's rows, but for when and by whom they were written."""
-    catalog = reclake.Lake.open(lake).catalog
-    found = {}
-    for name in catalog.table_names():
-        rows = catalog.table(name).scan().collect()
-        if name == "verdicts":
-            rows = rows.filter(pl.col("table") == "events")
-        found[name] = rows.select(pl.all().exclude("run_id")).sort(pl.all().exclude("reasons"))
-    return found
+lake, shards = reclake.Lake.open(root), root.parent / (root.name + "-shards")
+with lake.writer("events", run=run("test")) as writer:
+    for number in range(1, 4):
+        writer.append(pl.DataFrame(
+            {{"event_id": [f"w{{number}}-{{n}}" for n in range(10)], "user_id": [n % {USERS} for n in range(10)],
+              "item_id": [n % 3 for n in range(10)], "event_type": ["click"] * 10,
+              "event_time": [{to_us("2024-03-02")} + n for n in range(10)],
+              "available_at": [{to_us("2024-03-02")} + n for n in range(10)]}}
+        ), producer="p", number=number)
+ingest(lake.catalog, "events", [source], run=run("test"), batch_rows=40)
+lake.seal(run=run("test"))
+lake.samples("ctr", day="2024-03-02", run=run("test"))
+compact(lake.catalog)
+began = (root / "erasures").exists()
+if not began:
+    if "p" not in lake.catalog.pin_names():
+        lake.pin("p")
+    packed = lake.pack("ctr", pin="p", out=shards, run=run("test"))
+    documents.replace(root.parent / (root.name + "-packed.json"), packed.fingerprint)
+    forget.ask(lake.catalog, [{FORGOTTEN}], run=run("asked"))
+if "p" in lake.catalog.pin_names():
+    lake.unpin("p")
+forget.carry_out(lake.catalog, run=run("erased"))
+print(passed)
+"""
 
 
 def check(folder: Path, points: list[int], whole: Path, file: Path) -> None:
+    """Kill and run again at each point; as many points at a time as there are cores."""
     expected = state(whole)
     packed = (folder / "whole-packed.json").read_text()
-    for point in points:
+
+    def one(point: int) -> None:
         lake = folder / f"killed-{point}"
         reclake.Lake.create(lake, buckets=2)
-        killed = run(point, lake, file)
+        killed = run(WAY, point, lake, file)
         assert killed.returncode == -9, f"point {point}: {killed.stderr}"
         # Two hours later: what the killed writer staged and never committed is nobody's any more.
         for staged in [*(lake / "tables").rglob("part-*.parquet"), *(lake / "tables").rglob(".*.draft")]:
             os.utime(staged, (staged.stat().st_mtime - 7200,) * 2)
-        again = run(-1, lake, file)
+        again = run(WAY, -1, lake, file)
         assert again.returncode == 0, f"point {point}: {again.stderr}"
-        found = state(lake)
-        assert found.keys() == expected.keys()
-        for name, rows in expected.items():
-            assert found[name].equals(rows), f"killed at point {point}, table {name} differs"
+        check_same(lake, expected, point)
         assert (folder / f"killed-{point}-packed.json").read_text() == packed
         assert not (folder / f"killed-{point}-shards").exists()
-        assert [path.name for path in (lake / "receipts").glob("*.json")]
-        assert not list((lake / "erasures").iterdir()), f"point {point}" == ["erased.json"]
+        assert [path.name for path in (lake / "receipts").glob("*.json")] == ["erased.json"], f"point {point}"
+        assert not list((lake / "erasures").iterdir()), f"point {point}"
         shutil.rmtree(lake)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(one, point) for point in points]:
+            done.result()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, Path]:
     """An undisturbed lake, how many points its way has, and its source."""
     folder = tmp_path_factory.mktemp("faults")
-    file = source(folder)
+    file = source(folder, EVENTS)
     reclake.Lake.create(folder / "whole", buckets=2)
-    done = run(-1, folder / "whole", file)
+    done = run(WAY, -1, folder / "whole", file)
     assert done.returncode == 0, done.stderr
     return folder / "whole", int(done.stdout), file
 
@@ -218,7 +161,7 @@ AT_ONCE = textwrap.dedent(
 
 def test_two_processes_that_seal_compact_and_forget_at_once_leave_what_one_would(tmp_path: Path) -> None:
     lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
-    lines = source(tmp_path).read_text().splitlines()
+    lines = source(tmp_path, EVENTS).read_text().splitlines()
     for number in range(3):
         (tmp_path / f"{number}.jsonl").write_text("\n".join(lines[number * 100 : number * 100 + 100]) + "\n")
         lake.ingest("events", tmp_path / f"{number}.jsonl")
@@ -271,7 +214,7 @@ def test_a_disk_that_fills_up_in_any_verb_is_said_and_with_room_again_the_same_v
     small: Path, tmp_path: Path
 ) -> None:
     lake = reclake.Lake.create(small / "lake", buckets=2)
-    lake.ingest("events", source(tmp_path))
+    lake.ingest("events", source(tmp_path, EVENTS))
     verbs: dict[str, Callable[[], object]] = {
         "seal": lambda: lake.seal(through="2024-03-04"),
         "samples": lambda: lake.samples("ctr", day="2024-03-02"),
@@ -291,7 +234,7 @@ def test_a_disk_that_fills_up_in_any_verb_is_said_and_with_room_again_the_same_v
 
 def test_a_read_only_lake_can_be_read_and_says_so_to_whoever_would_write(small: Path, tmp_path: Path) -> None:
     lake = reclake.Lake.create(small / "lake", buckets=2)
-    lake.ingest("events", source(tmp_path))
+    lake.ingest("events", source(tmp_path, EVENTS))
     lake.seal(through="2024-03-04")
     lake.samples("ctr", day="2024-03-02")
     lake.pin("p")

@@ -162,6 +162,25 @@ def test_the_command_runs_a_day_and_says_plainly_what_failed(config: settings.Se
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "type_", "says"),
+    [
+        (["task", "daily", "seal"], 2, "UsageError", "RUN"),
+        (["run", "daily", "2022-05-02", "--lakes", "x"], 2, "UsageError", "--lake"),
+        (["run", "weekly", "2022-05-02", "--lake", "x"], 1, "TaskError", "no such dag"),
+        (["task", "daily", "seal", "2022-05-02", "--lake", "nowhere"], 1, "LakeNotFoundError", "no lake here"),
+    ],
+)
+def test_whatever_is_wrong_is_an_object_for_machines_too(
+    tmp_path: Path, arguments: list[str], status: int, type_: str, says: str
+) -> None:
+    done = reclake_dags(*arguments, "--json", cwd=tmp_path)
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["type"]) == (status, type_)
+    assert says in error["what"]
+    assert done.stderr.startswith("error: ")
+
+
 def test_a_backfill_stops_at_the_first_run_that_fails_and_says_which_were_not_run(
     config: settings.Settings, tmp_path: Path
 ) -> None:

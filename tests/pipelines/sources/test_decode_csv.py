@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from decoding import mapped, read, until_error, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reclake.pipelines.sources import SourceBatch, open_source
 from reclake.pipelines.sources.quotes import MARK, Quotes
-from reclake.schemas.contract import Contract, parse, shipped
 from reclake.schemas.errors import SourceError
-
-EVENTS = shipped("events")
-
-
-def mapped(columns: dict[str, Any] | None = None) -> Contract:
-    fields = {
-        "event_id": "concat(u, '-', t)",
-        "user_id": "u",
-        "item_id": "u",
-        "event_type": "kind",
-        "event_time": "t * 1000000",
-    }
-    mapping = {"columns": columns or {}, "emit": [{"fields": fields}]}
-    return parse("mapped", EVENTS.avro_schema, policy={"mapping": mapping})
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def read(path: Path, *, contract: Contract = EVENTS, batch_rows: int = 1000, start: int = 0) -> list[SourceBatch]:
-    return list(open_source(path, contract=contract, batch_rows=batch_rows).batches(start))
-
-
-def until_error(path: Path, *, batch_rows: int, contract: Contract = EVENTS) -> tuple[list[int], SourceError]:
-    """The numbers of the rows that came, and the error that ended them."""
-    rows: list[int] = []
-    batches = open_source(path, contract=contract, batch_rows=batch_rows).batches(0)
-    with pytest.raises(SourceError) as caught:
-        rows.extend(number for batch in batches for number in batch.rows.tolist())
-    return rows, caught.value
 
 
 def test_ragged_rows_are_set_aside_and_the_others_keep_their_numbers(tmp_path: Path) -> None:

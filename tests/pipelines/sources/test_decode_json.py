@@ -9,35 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from decoding import EVENTS, mapped, read, write
 
 import reclake
 from reclake.pipelines.resolving import resolve
-from reclake.pipelines.sources import SourceBatch, decode_json, open_source, text_types
-from reclake.schemas.contract import Contract, parse, shipped
+from reclake.pipelines.sources import decode_json, open_source, text_types
+from reclake.schemas.contract import Contract, parse
 from reclake.schemas.errors import SourceError
-
-EVENTS = shipped("events")
-
-
-def mapped(columns: dict[str, Any] | None = None) -> Contract:
-    fields = {
-        "event_id": "concat(u, '-', t)",
-        "user_id": "u",
-        "item_id": "u",
-        "event_type": "kind",
-        "event_time": "t * 1000000",
-    }
-    mapping = {"columns": columns or {}, "emit": [{"fields": fields}]}
-    return parse("mapped", EVENTS.avro_schema, policy={"mapping": mapping})
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def read(path: Path, *, contract: Contract = EVENTS, batch_rows: int = 1000, start: int = 0) -> list[SourceBatch]:
-    return list(open_source(path, contract=contract, batch_rows=batch_rows).batches(start))
 
 
 def test_lines_that_are_no_objects_are_set_aside_as_they_stand(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ import fastavro
 import numpy as np
 import polars as pl
 import pytest
+from decoding import EVENTS, read, until_error, write
 
 from reclake.pipelines.resolving import resolve
-from reclake.pipelines.sources import SourceBatch, discover, discover_quietly, open_source, raw_to_frame
-from reclake.schemas.contract import Contract, shipped
+from reclake.pipelines.sources import discover, discover_quietly, open_source, raw_to_frame
 from reclake.schemas.errors import SourceError, SourceNotFoundError
 
-EVENTS = shipped("events")
 T0 = datetime(2022, 5, 2, tzinfo=UTC)
 RECORD = {
     "type": "record",
@@ -47,24 +46,6 @@ def avro(records: list[dict[str, Any]], schema: Any = RECORD, *, rows_a_block: i
 
 def numbered(count: int) -> list[dict[str, Any]]:
     return [{"name": f"row{n}", "n": n} for n in range(count)]
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def read(path: Path, *, contract: Contract = EVENTS, batch_rows: int = 1000, start: int = 0) -> list[SourceBatch]:
-    return list(open_source(path, contract=contract, batch_rows=batch_rows).batches(start))
-
-
-def until_error(path: Path, *, batch_rows: int, contract: Contract = EVENTS) -> tuple[list[int], SourceError]:
-    """The numbers of the rows that came, and the error that ended them."""
-    rows: list[int] = []
-    batches = open_source(path, contract=contract, batch_rows=batch_rows).batches(0)
-    with pytest.raises(SourceError) as caught:
-        rows.extend(number for batch in batches for number in batch.rows.tolist())
-    return rows, caught.value
 
 
 def event_frame(count: int) -> pl.DataFrame:

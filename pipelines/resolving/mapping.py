@@ -8,6 +8,8 @@ the end is rejected when it is cast.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import polars as pl
@@ -68,6 +70,16 @@ def evaluate(frame: pl.DataFrame, emit: Emit, *, where: str) -> Evaluated:
     read = frozenset[str]().union(*[expression.columns for expression in expressions])
     evaluated = pl.concat(rows)
     return Evaluated(evaluated.drop(_PLACE), evaluated[_PLACE], failed, read)
+
+
+def columns_read(emits: Sequence[Emit]) -> frozenset[str]:
+    """The source columns that expressions name; of those that are not SQL, none."""
+    named: set[str] = set()
+    for emit in emits:
+        for text in (*[text for _, text in emit.fields], *([] if emit.when is None else [emit.when])):
+            with suppress(*POLARS_FAILURES):
+                named.update(pl.sql_expr(text).meta.root_names())
+    return frozenset(named)
 
 
 def _parse(target: str, text: str, columns: list[str], where: str) -> Expression:

@@ -18,20 +18,10 @@ import polars as pl
 
 from ...schemas.contract import Contract
 from ...schemas.errors import SourceError, SourceNotFoundError
+from ..resolving.mapping import columns_read
 from . import decode_avro, decode_csv, decode_json, decode_parquet
-from .batch import SourceBatch, Undecodable
+from .batch import SourceBatch
 from .pieces import Piece
-
-__all__ = [
-    "Found",
-    "Source",
-    "SourceBatch",
-    "Undecodable",
-    "discover",
-    "discover_quietly",
-    "open_source",
-    "raw_to_frame",
-]
 
 Format = Literal["avro", "parquet", "json", "csv"]
 _FORMATS: dict[str, Format] = {
@@ -222,4 +212,7 @@ def raw_to_frame(raws: list[bytes], contract: Contract) -> tuple[pl.DataFrame, l
     """
     found = decode_json.decode(raws, decode_json.plan(raws, contract, all_fields=True))
     bad = sorted(set(range(len(raws))) - set(found.kept.tolist()))
-    return found.frame, bad
+    # What none of these rows has is null in each, though their source had it: they are known to be the contract's.
+    read = columns_read(contract.mapping.emits) if contract.mapping is not None else frozenset[str]()
+    absent = sorted(read - set(found.frame.columns))
+    return found.frame.with_columns(pl.lit(None).alias(name) for name in absent), bad

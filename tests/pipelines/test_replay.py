@@ -171,3 +171,22 @@ def test_the_same_replay_again_changes_nothing_but_the_number_of_verdicts(tmp_pa
     assert (again.read, again.admitted, again.duplicates, again.quarantined) == (2, 0, 0, 2)
     assert books(lake) | {"verdicts": None} == before | {"verdicts": None}
     assert lake.catalog.table("events").version == version
+
+
+def test_rows_that_have_nothing_of_what_a_mapping_reads_stay_out_and_hold_nothing_up(tmp_path: Path) -> None:
+    fields = {"event_id": "concat(u, '-', t)", "user_id": "u", "item_id": "u", "event_type": "kind"}
+    fields |= {"event_time": "t * 1000000", "available_at": "t * 1000000"}
+    (tmp_path / "mine.avsc").write_text(AVSC.read_text())
+    (tmp_path / "mine.contract.json").write_text(json.dumps({"mapping": {"emit": [{"fields": fields}]}}))
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(tmp_path / "mine.avsc")
+    rows: list[dict[str, Any]] = [
+        {"u": 1, "t": 1_709_251_200, "kind": "a"},
+        {"x": 1},
+        {"u": "one", "t": 1, "kind": "a"},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 2
+    for batch_rows in (1, 100):
+        again = replay(lake.catalog, "mine", batch_rows=batch_rows)
+        assert (again.read, again.quarantined) == (2, 2)

@@ -103,11 +103,16 @@ def persistently(root: Place, work: Callable[[], T]) -> T:
     for attempt in range(1, attempts):
         try:
             return work()
-        except (OSError, RuntimeError, ValueError) as error:  # delta-rs's errors are one of these
-            if _STORE_FAILED not in str(error):
+        except Exception as error:
+            if not store_failed(error):
                 raise
         time.sleep(wait_s(attempt))
     return work()
+
+
+def store_failed(error: Exception) -> bool:
+    """Whether an error of delta-rs, of whatever class, says that an object store failed."""
+    return _STORE_FAILED in str(error)
 
 
 def parquet_file(path: Place) -> pq.ParquetFile:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.errors import PinError, StorageError
-from ..places import Place, options_of, persistently
+from ..places import Place, options_of, persistently, store_failed
 from . import entries
 from .entries import Changes, Entry, path_of
 
@@ -77,6 +77,8 @@ def open_table(root: Place, version: int | None = None) -> DeltaTable:
     except TableNotFoundError:
         raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
     except DeltaError as error:
+        if store_failed(error):
+            raise StorageError("an object store does not answer", where=root, got=str(error).splitlines()[0]) from error
         if version is None:
             raise StorageError(
                 "a table cannot be opened",

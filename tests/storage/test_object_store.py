@@ -172,25 +172,25 @@ def test_beside_faults_of_every_kind_no_append_fails_and_nothing_is_lost_or_doub
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_beside_faults_for_a_long_time_compaction_included_nothing_is_lost_or_doubled(store: Any, seed: int) -> None:
     table_of(store).create(SCHEMA)
     with (
-        store.failing(store.at_random(0.1, seed=seed)) as (address, did),
+        store.failing(store.at_random(0.07, seed=seed)) as (address, did),
         GroupWriter(table_of(store, address)) as writer,
         GroupWriter(table_of(store, address)) as another,
     ):
 
         def produce(number: int) -> None:
-            for batch in range(30):
-                first = (number * 30 + batch) * 10
+            for batch in range(15):
+                first = (number * 15 + batch) * 10
                 (writer if number % 2 else another).put(Batch(rows(first), {f"p{number}": batch}))
-                if batch % 10 == 9:
+                if batch % 5 == 4:
                     compaction.compact(table_of(store, address))
 
-        assert in_threads(produce, 6) == []
-    assert values(table_of(store)) == list(range(1800))
-    assert sum(did[fault] for fault in did if fault != "none") > 50
+        assert in_threads(produce, 4) == []
+    assert values(table_of(store)) == list(range(600))
+    assert sum(did[fault] for fault in did if fault != "none") > 20
 
 
 def events(folder: Path) -> Path:

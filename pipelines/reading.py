@@ -19,7 +19,7 @@ from ..schemas import shapes
 from ..schemas.avro import AvroType, split_nullable, to_arrow
 from ..schemas.changes import type_told
 from ..schemas.contract import Contract, Field
-from ..schemas.differences import counterpart
+from ..schemas.differences import counterparts
 from ..schemas.errors import ContractError
 from ..schemas.placing import same_type, widest
 from ..schemas.recipe import RESERVED, Recipe
@@ -71,7 +71,7 @@ class Reader:
         born = next(place for place, fields in enumerate(self.by_id) if field.id in fields)
         for place, (version, fields) in enumerate(zip(self.versions, self.by_id, strict=True)):
             if field.id in fields:
-                yield version.tag, Home(fields[field.id].column, fields[field.id].avro)
+                yield version.tag, Home(fields[field.id].column, split_nullable(fields[field.id].avro)[0])
                 continue
             given = self.by_id[born][field.id] if place < born else field
             if given.required:
@@ -315,9 +315,9 @@ def adapted(values: pl.Expr, old: AvroType, new: AvroType) -> pl.Expr:
         return values
     match was, now:
         case {"type": "record"}, {"type": "record"}:
-            parts = []
+            parts, known_as = [], counterparts(was["fields"])
             for field in now["fields"]:
-                known = counterpart(field, was["fields"])
+                known = known_as(field)
                 if known is None:
                     part = _literal(field.get("default"), field["type"], field["type"])
                 else:

@@ -6,7 +6,9 @@ A field within a record may have an id too; one that has none goes by its name, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from .avro import AvroType, split_nullable
@@ -50,14 +52,19 @@ def type_changes(old: AvroType, new: AvroType, path: str) -> tuple[Change, ...]:
     return tuple(_types(old, new, path))
 
 
-def counterpart(field: Record, fields: Sequence[Record]) -> Record | None:
+def counterparts(old: Sequence[Record]) -> Callable[[Record], Record | None]:
     """Which of an older record's fields a field is: that of its id; where one has none, of its name or an alias."""
-    if FIELD_ID in field:
-        same = next((one for one in fields if one.get(FIELD_ID) == field[FIELD_ID]), None)
-        if same is not None:
-            return same
-    nameless = {one["name"]: one for one in fields if FIELD_ID not in one or FIELD_ID not in field}
-    return next((nameless[n] for n in (field["name"], *field.get("aliases", ())) if n in nameless), None)
+    by_id = {field[FIELD_ID]: field for field in old if FIELD_ID in field}
+    by_name = {field["name"]: field for field in old}
+    nameless = {name: field for name, field in by_name.items() if FIELD_ID not in field}
+
+    def find(field: Record) -> Record | None:
+        if field.get(FIELD_ID) in by_id:
+            return by_id[field[FIELD_ID]]
+        known = nameless if FIELD_ID in field else by_name
+        return next((known[n] for n in (field["name"], *field.get("aliases", ())) if n in known), None)
+
+    return find
 
 
 def refuse_reuse(versions: Sequence[Contract], new: Contract) -> None:
@@ -69,55 +76,74 @@ def refuse_reuse(versions: Sequence[Contract], new: Contract) -> None:
     Raises:
         ContractError: one does: rows, old and still to come, would be read as something else.
     """
-    for parent, field, before in _with_past([v.avro_schema for v in versions], new.avro_schema, ""):
-        known = counterpart(field, before[-1]) if before else None
-        own = [one for fields in before for one in fields if _same(one, known)]
-        others = [one for fields in before for one in fields if not _same(one, known)]
-        mine = {name for one in own for name in (one["name"], *one.get("aliases", ()))}
-        where = f"contract {new.name}, field {join(parent, field['name'])}"
-        taken = next((one for one in others if FIELD_ID in field and one.get(FIELD_ID) == field[FIELD_ID]), None)
-        if taken is not None:
+    _refuse([version.avro_schema for version in versions], new.avro_schema, "", f"contract {new.name}")
+
+
+def _refuse(versions: list[AvroType], new: AvroType, path: str, where: str) -> None:
+    """The same for a type and all within it; `versions` of it, oldest first."""
+    inner = split_nullable(new)[0]
+    if not isinstance(inner, dict):
+        return
+    before = [one for one in (split_nullable(v)[0] for v in versions) if isinstance(one, dict) and _alike(one, inner)]
+    for entry, step in (("items", "[]"), ("values", "{}")):
+        if entry in inner:
+            _refuse([one[entry] for one in before], inner[entry], path + step, where)
+    if "fields" not in inner:
+        return
+    last = counterparts(before[-1]["fields"] if before else ())
+    past = _Past.of([one["fields"] for one in before])
+    for field in inner["fields"]:
+        here, known = join(path, field["name"]), last(field)
+        past.refuse(field, known, f"{where}, field {here}")
+        _refuse([one["type"] for one in past.of_field(known)], field["type"], here, where)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Every field that a record ever had, by what tells it from others: its id, or its name where it has none."""
+
+    fields: dict[object, list[Record]]
+    names: dict[str, object]  # what they were called, and of which field it is the last that was
+
+    @classmethod
+    def of(cls, versions: list[list[Record]]) -> _Past:
+        fields: dict[object, list[Record]] = {}
+        names: dict[str, object] = {}
+        for field in chain.from_iterable(versions):
+            fields.setdefault(_key(field), []).append(field)
+            names |= {name: _key(field) for name in (field["name"], *field.get("aliases", ()))}
+        return cls(fields, names)
+
+    def of_field(self, known: Record | None) -> list[Record]:
+        """All that a field was so far, oldest first."""
+        if known is None:
+            return []
+        former = [one for alias in known.get("aliases", ()) for one in self.fields.get(alias, ())]
+        return [*former, *self.fields[_key(known)]]
+
+    def refuse(self, field: Record, known: Record | None, where: str) -> None:
+        if known is None and FIELD_ID in field and field[FIELD_ID] in self.fields:
             raise ContractError(
                 "a field id is used again",
                 where=where,
                 expected="an id that no field of this contract ever had",
-                got=f"{field[FIELD_ID]}, the id of {taken['name']}, which was dropped",
+                got=f"{field[FIELD_ID]}, the id of {self.fields[field[FIELD_ID]][-1]['name']}, which was dropped",
                 hint="give the field the next free id: rows of the dropped field are still there",
             )
-        named = {name: one["name"] for one in others for name in (one["name"], *one.get("aliases", ()))}
+        mine = {_key(one) for one in self.of_field(known)}
         for name in (field["name"], *field.get("aliases", ())):
-            if name in named and name not in mine:
+            if name in self.names and self.names[name] not in mine:
                 raise ContractError(
                     "a name that another field had",
                     where=where,
                     expected="a name that no other field of this contract ever had",
-                    got=f"{name}, once of the field {named[name]}",
+                    got=f"{name}, once of the field {self.fields[self.names[name]][-1]['name']}",
                     hint="choose another name: writers with an older schema still write the old field by it",
                 )
 
 
-def _same(one: Record, known: Record | None) -> bool:
-    if known is None:
-        return False
-    if FIELD_ID in one and FIELD_ID in known:
-        return bool(one[FIELD_ID] == known[FIELD_ID])
-    return bool(one["name"] == known["name"] or one["name"] in known.get("aliases", ()))
-
-
-def _with_past(versions: list[AvroType], new: AvroType, path: str) -> Iterator[tuple[str, Record, list[list[Record]]]]:
-    """(path of the record, field, the fields of that record in every version that had it), records within too."""
-    inner, before = split_nullable(new)[0], [split_nullable(version)[0] for version in versions]
-    before = [one for one in before if isinstance(one, dict) and isinstance(inner, dict) and _alike(one, inner)]
-    if not isinstance(inner, dict):
-        return
-    for entry, step in (("items", "[]"), ("values", "{}")):
-        if entry in inner:
-            yield from _with_past([one[entry] for one in before], inner[entry], path + step)
-    for field in inner.get("fields", ()):
-        yield path, field, [one["fields"] for one in before]
-        known = counterpart(field, before[-1]["fields"]) if before else None
-        past = [one["type"] for version in before for one in version["fields"] if _same(one, known)]
-        yield from _with_past(past, field["type"], join(path, field["name"]))
+def _key(field: Record) -> object:
+    return field.get(FIELD_ID, field["name"])
 
 
 def _alike(old: Record, new: Record) -> bool:
@@ -125,7 +151,8 @@ def _alike(old: Record, new: Record) -> bool:
 
 
 def _records(old: Record, new: Record, path: str) -> Iterator[Change]:
-    pairs = [(counterpart(field, old["fields"]), field) for field in new["fields"]]
+    known_as = counterparts(old["fields"])
+    pairs = [(known_as(field), field) for field in new["fields"]]
     kept = {before["name"]: after for before, after in pairs if before is not None}
     names = []
     for before in old["fields"]:

@@ -11,7 +11,7 @@ from itertools import count
 
 import pyarrow as pa
 
-from .avro import AvroType
+from .avro import AvroType, to_arrow
 from .changes import type_told
 from .contract import REQUIRED, Contract, Field
 from .errors import ContractError
@@ -71,9 +71,14 @@ def refuse_conflict(contract: Contract, field: Field, others: Sequence[Contract]
 def widest(types: Sequence[AvroType]) -> AvroType | None:
     """That of the types as which values of all of them are read exactly; None where there is none."""
     for type_ in types:
-        if all(reads_exactly(_optional(other), _optional(type_)) for other in types):
+        if all(_kept_alike(other, type_) or reads_exactly(_optional(other), _optional(type_)) for other in types):
             return type_
     return None
+
+
+def _kept_alike(a: AvroType, b: AvroType) -> bool:
+    """Whether a table keeps values of both in the same column: an enum is text there."""
+    return same_type(to_arrow(a, where="a type"), to_arrow(b, where="a type"))
 
 
 def _optional(type_: AvroType) -> AvroType:

@@ -367,6 +367,32 @@ def test_reading_survives_sealing_compaction_and_a_second_change(lake: Lake) -> 
     assert seen(pl.DataFrame(lake.timeline(1))) == expected
 
 
+def test_reading_survives_eras_that_merge_and_users_who_are_forgotten(lake: Lake) -> None:
+    def put_day(day: int) -> None:
+        at = f"2024-01-{day:02d}T10:00:00Z"
+        base = {"item_id": 2, "event_type": "view", "event_time": at, "available_at": at, "tab": day}
+        path = lake.catalog.root.parent / f"{day}.jsonl"
+        path.write_text("\n".join(json.dumps(base | {"event_id": f"{u}-{day}", "user_id": u}) for u in (1, 2)))
+        assert lake.ingest("mine", path).admitted == 2
+
+    put_day(1)
+    put_day(2)
+    lake.seal(through="2024-01-03")
+    changes: list[Change] = [RenameField("tab", "page"), WidenField("page", "long"), field_of("tip", "int", default=5)]
+    evolve(lake.catalog, changed(lake.catalog.contract("mine"), changes))
+    for day in range(3, 24):
+        put_day(day)
+    lake.seal(through="2024-01-24")
+    eras = lake.scan("timelines").select("era").unique().collect().height
+    lake.compact()
+    assert lake.scan("timelines").select("era").unique().collect().height < eras, "eras have merged"
+    lake.forget([2])
+    rows = lake.scan("timelines").sort("ordinal").collect()
+    assert rows["user_id"].unique().to_list() == [1]
+    assert rows["page"].to_list() == list(range(1, 24))
+    assert pl.DataFrame(lake.timeline(1)).select("page", "tip").rows() == [(day, 5) for day in range(1, 24)]
+
+
 def test_a_plan_says_what_every_stored_version_reads_as_and_writes_nothing(lake: Lake) -> None:
     put(lake, "a", {})
     evolve(lake.catalog, changed(lake.catalog.contract("mine"), [RenameField("tab", "page")]))
@@ -465,20 +491,3 @@ def test_writers_with_the_old_and_the_new_schema_append_at_the_same_time_and_bot
     by = rows.group_by(pl.col("event_id").str.split("-").list.first(), "contract").len().sort("event_id").rows()
     assert by == [("late", "mine/2", 100), ("new", "mine/2", 100), ("old", "mine/1", 100)]
     plain_readers_open(lake)
-
-
-def test_json_lines_of_old_and_new_writers_may_stand_in_one_file(lake: Lake) -> None:
-    changes: list[Change] = [RenameField("tab", "page"), RenameField("device.os", "system")]
-    evolve(lake.catalog, changed(lake.catalog.contract("mine"), changes))
-    base = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10, "available_at": 10}
-    rows = [
-        {"event_id": "new", "page": 1, "device": {"system": "ios", "w": 1}},
-        {"event_id": "old", "tab": 2, "device": {"os": "ios", "w": 1}},
-        {"event_id": "none"},
-    ]
-    path = lake.catalog.root.parent / "mixed.jsonl"
-    path.write_text("\n".join(json.dumps(base | row) for row in rows))
-    assert lake.ingest("mine", path).admitted == 3
-    seen = lake.scan("events").sort("event_id").collect()
-    assert seen["page"].to_list() == [1, None, 2]
-    assert seen["device"].to_list() == [{"system": "ios", "w": 1}, None, {"system": "ios", "w": 1}]

@@ -90,3 +90,10 @@ def test_a_lake_that_says_nothing_sensible_of_itself_is_refused(catalog: Catalog
     (catalog.root / "lake.json").write_text(json.dumps(about))
     with pytest.raises(LakeNotFoundError, match="another format"):
         Catalog.open(catalog.root)
+
+
+def test_a_name_may_be_an_enum_in_one_contract_and_text_in_another(catalog: Catalog) -> None:
+    record = contracts.shipped("events").avro_schema
+    record["fields"][3]["type"] = {"type": "enum", "name": "types", "symbols": ["view", "click"]}
+    added = catalog.add_contract(contracts.parse("other", record))
+    assert added.field("event_type").column == "event_type"

@@ -161,6 +161,20 @@ def test_a_union_of_several_types_is_cast_value_by_value(lake: Lake, tmp_path: P
     assert read.rows() == [(7, {"x": 1}), (8, {"none": 0})]
 
 
+def test_json_lines_of_old_and_new_writers_may_stand_in_one_file(lake: Lake, tmp_path: Path) -> None:
+    base = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10}
+    rows: list[dict[str, Any]] = [
+        {"event_id": "new", "page": 1, "device": {"system": "ios"}},
+        {"event_id": "none"},
+        {"event_id": "old", "tab": 2, "device": {"os": "ios"}},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(base | row) for row in rows))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").admitted == 3
+    seen = lake.scan("events").sort("event_id").collect()
+    assert seen["page"].to_list() == [1, None, 2]
+    assert seen["device"].to_list() == [{"system": "ios"}, None, {"system": "ios"}]
+
+
 def test_json_lines_tell_a_null_from_a_field_that_is_not_there(lake: Lake, tmp_path: Path) -> None:
     base = {"user_id": 1, "item_id": 2, "event_type": "tip", "event_time": 10}
     rows = [{"event_id": "a"}, {"event_id": "b", "tip": None}, {"event_id": "c", "tip": 1}, {"event_id": "tip"}]

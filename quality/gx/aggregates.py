@@ -5,6 +5,7 @@ Meaning is that of GX 1.24's pandas engine: missing values (null, NaN) are left 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,7 +80,8 @@ def quantiles(domain: Domain, given: Arguments) -> Plan:
             low, high = _at(values, place.floor(), last), _at(values, place.ceil(), last)
             share = place - place.floor() if how == "linear" else pl.lit(0.5)
             found.append(low + (high - low) * share)
-    return Plan(tuple(found), lambda *values: list(values))
+    nothing = None if domain.column.kind in ("time", "date") else math.nan  # what GX's partitions count on
+    return Plan(tuple(found), lambda *values: [nothing if value is None else value for value in values])
 
 
 def _at(values: pl.Expr, place: pl.Expr, last: pl.Expr) -> pl.Expr:
@@ -261,7 +263,8 @@ AGGREGATES: Mapping[str, Callable[[Domain, Arguments], Plan]] = {
     "column.non_null_count": lambda domain, _: of(domain.present.len()),
     "column.outlier_statistics": outlier_statistics,
     "column.descriptive_stats": descriptive,
-    "column_values.nonnull.count": lambda domain, _: of(domain.present.len()),
+    # NumPy's integer: GX divides by it, and shares of nothing are NaN to it, not an error.
+    "column_values.nonnull.count": lambda domain, _: Plan((domain.present.len(),), np.int64),
     "column_values.null.count": lambda domain, _: of(domain.count - domain.present.len()),
     "column_values.between.count": between_count,
     "column_values.length.min": lambda domain, _: of(

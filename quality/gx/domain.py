@@ -197,6 +197,8 @@ def _written(values: pl.Series) -> pl.Series:
     words = pl.Series([str(value) for value in distinct.to_list()], dtype=pl.String)
     if values.dtype.is_nested():
         return words.gather(pl.select(pl.lit(values.is_not_null()).cum_sum() - 1).to_series()) if len(words) else words
+    if words.is_empty():
+        return pl.Series(values.name, [None] * len(values), dtype=pl.String)
     return values.replace_strict(distinct, words, return_dtype=pl.String)
 
 

@@ -10,7 +10,7 @@ import click
 from ..pipelines.evolve import StoredVersion
 from ..pipelines.lake import Lake
 from ..schemas.changes import told
-from ..schemas.contract import Contract, read_json
+from ..schemas.contract import Contract, Field, read_json
 from ..schemas.errors import ContractError
 from ..schemas.resolution import MODES, Mode, compatibility, evolution
 from .options import json_option, lake_argument
@@ -61,18 +61,26 @@ def show(lake: str, name: str, version: int | None, machine: bool) -> None:
     output.result(found.to_json())
 
 
+def _pii(field: Field) -> str:
+    told = {"hash": "hashed", "drop": "dropped", "keep": f"kept: {field.purpose}"}
+    return "" if field.pii is None else told[field.pii]
+
+
 def _show(found: Contract, output: Output) -> None:
+    marked = any(f.pii is not None for f in found.fields)
     fields: list[list[object]] = [
         [
             f.id,
             f.name,
             json.dumps(f.avro) if not isinstance(f.avro, str) else f.avro,
             "" if f.nullable else "required",
+            *([_pii(f)] if marked else []),
             f.doc + (f" (kept in column {f.column})" if f.column != f.name else ""),
         ]
         for f in found.fields
     ]
-    output.table(f"{found.name}, version {found.version}", ["id", "field", "Avro type", "", "doc"], fields)
+    heads = ["id", "field", "Avro type", "", *(["pii"] if marked else []), "doc"]
+    output.table(f"{found.name}, version {found.version}", heads, fields)
     checks: list[list[object]] = [
         [e["type"], json.dumps(e["kwargs"]), e.get("meta", {}).get("severity", "")]
         for e in found.expectations["expectations"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import polars as pl
 from ..quality import gate
 from ..schemas.contract import Contract
 from ..schemas.errors import ReclakeError
+from ..schemas.pii import Key
 from ..storage.catalog import Catalog
 from . import resolving, sources
 from .ingest import BATCH_ROWS, rejected_rows, stamp_and_admit, target_of
+from .private import Shield, columns_of
 from .run import Run
 
 
@@ -34,12 +37,15 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     """Decode, resolve and gate files as ingest would, and write nothing. Duplicates are not looked for."""
     run = run or Run()
     target = target_of(catalog, contract)
+    # Nothing is written, so any key will do: what is shown is as little of a user as what ingest would keep.
+    shield = Shield(columns_of(contract), Key("check", secrets.token_bytes(32))) if contract.hides else None
     rows = read = admitted = quarantined = 0
     verdicts = set[str]()
     checks: list[gate.CheckResult] = []
     reasons: list[pl.DataFrame] = []
     for path in sources.discover(paths).files:
-        for batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
+        for found in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
+            batch = found if shield is None else shield.rows(found)
             try:
                 resolved = resolving.resolve(batch.frame, contract)
             except ReclakeError as error:

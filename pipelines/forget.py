@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from ..schemas.errors import ErasureError, PinError
+from ..schemas.pii import pseudonym
 from ..schemas.times import US_PER_DAY, iso
 from ..storage import documents, log, outputs
 from ..storage.catalog import Catalog
-from ..storage.erasure import Doomed, Erased, erase, holding
+from ..storage.erasure import THREADS, Doomed, Erased, erase, holding
+from ..storage.keys import known
 from ..storage.locks import erasing
 from ..storage.pins import Pin
 from ..storage.traces import Trace, Wanted, traces
@@ -56,6 +59,7 @@ class Receipt:
     requests: tuple[str, ...]
     users: int
     began_at_us: int
+    scan_began_at_us: int
     finished_at_us: int
     deadline_us: int
     tables: tuple[Erased, ...]
@@ -101,6 +105,7 @@ def carry_out(catalog: Catalog, *, run: Run | None = None) -> Receipt | None:
     Raises:
         PinError: pins hold versions with these users, and the deadline has not come; nothing was removed.
         LakeBusyError: somebody seals, assembles, packs or erases right now.
+        PiiKeyError: the lake has pseudonyms of a key that was not given.
         ErasureError: something is left, for example a file that a writer has not committed yet; run it again.
     """
     run = run or Run()
@@ -137,11 +142,16 @@ def _journal(catalog: Catalog, run: Run) -> dict[str, Any] | None:
         requests = waiting(catalog)
     if not requests:
         return None
-    users = sorted({user for request in requests for user in request.users})
+    asked = sorted({user for request in requests for user in request.users})
+    keys = known(catalog.root)
+    # Where a contract hashes ids the tables know its users by other numbers, and texts.
+    users = sorted({*asked, *(int(pseudonym(user, key)) for user in asked for key in keys)})
     return {
         "run": run.id,
         "requests": [request.request for request in requests],
+        "asked": len(asked),
         "users": users,
+        "pseudonyms": [pseudonym(str(user), key) for user in asked for key in keys],
         "began_at_us": run.now_us(),
         "deadline_us": requests[0].deadline_us,
         # Found now: once the content is gone nothing says which items and blobs were theirs.
@@ -190,8 +200,12 @@ def _doomed(catalog: Catalog, name: str, journal: Mapping[str, Any], version: in
         yield Doomed.users(users, catalog.buckets, owner)
     if name == "dead_letters" and items:
         yield Doomed("item_id", pa.array(sorted(items), pa.int64()))
-    if name == "quarantine" and (ids := quarantined_of(catalog, Wanted(users), version)):
+    if name == "quarantine" and (ids := quarantined_of(catalog, _wanted(journal), version)):
         yield Doomed("quarantine_id", pa.array(ids, pa.string()))
+
+
+def _wanted(journal: Mapping[str, Any]) -> Wanted:
+    return Wanted(journal["users"], journal["pseudonyms"])
 
 
 def _owners(catalog: Catalog) -> set[str]:
@@ -199,7 +213,7 @@ def _owners(catalog: Catalog) -> set[str]:
 
 
 def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], run: Run) -> Receipt:
-    wanted = Wanted(journal["users"])
+    wanted = _wanted(journal)
     columns = {"user_id"} | _owners(catalog)
     names = catalog.table_names()
     ordered = [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
@@ -214,6 +228,7 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
     # The index of users names them. After the tables, so that nobody builds it again from rows that are still there.
     if catalog.cache.exists():
         shutil.rmtree(catalog.cache)
+    scan_began_at_us = run.now_us()
     files, size, found = _scan(catalog, wanted, columns, run)
     certain = [trace for trace in found if trace.kind == "identifier"]
     if certain:
@@ -227,8 +242,9 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
     return Receipt(
         run=journal["run"],
         requests=tuple(journal["requests"]),
-        users=len(journal["users"]),
+        users=journal["asked"],
         began_at_us=journal["began_at_us"],
+        scan_began_at_us=scan_began_at_us,
         finished_at_us=run.now_us(),
         deadline_us=journal["deadline_us"],
         tables=tuple(done),
@@ -285,14 +301,14 @@ def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tupl
         *(o.path for o in outputs.registered(catalog.on_disk()) if o.kind == "shards" and o.present),
     ]
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    root = catalog.on_disk()
+    inside = {path for path in paths if path.is_relative_to(root)}
+    paths = [p for p in paths if p not in inside or p.relative_to(root).parts[0] != "erasures"]
+    names = [str(path.relative_to(root) if path in inside else path) for path in paths]
     found: list[Trace] = []
-    size = 0
-    for number, path in enumerate(paths):
-        inside = path.is_relative_to(catalog.on_disk())
-        if inside and path.relative_to(catalog.on_disk()).parts[0] == "erasures":
-            continue
-        run.progress("forget: scan", number, len(paths))
-        name = str(path.relative_to(catalog.on_disk()) if inside else path)
-        found += traces(path, name, wanted, columns)
-        size += path.stat().st_size
-    return len(paths), size, found
+    with ThreadPoolExecutor(THREADS) as pool:
+        looked_at = pool.map(lambda path, name: traces(path, name, wanted, columns), paths, names)
+        for number, some in enumerate(looked_at):
+            run.progress("forget: scan", number, len(paths))
+            found += some
+    return len(paths), sum(path.stat().st_size for path in paths), found

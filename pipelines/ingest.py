@@ -29,6 +29,7 @@ from . import resolving, sources
 from .carried import Carried, recover, settle
 from .duplicates import held
 from .knowing import TIME, available, known_at
+from .private import Shield
 from .run import Run
 
 BATCH_ROWS = 250_000
@@ -107,9 +108,11 @@ def ingest(
         SourceNotFoundError: a path is missing; nothing was read.
         SourceError: files are damaged or lack a required column; all others have been read.
         GateError: a critical check failed; nothing of that batch is written, and nothing after it is read.
+        PiiKeyError: the contract hashes fields and there is no key; nothing was read.
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
+    shield = Shield.of(catalog, target.contract)
     target.table.create(target.stored)
     found = sources.discover(paths)
     counts, ignored, done_before, size = Counts(), set[str](), 0, 0
@@ -122,7 +125,8 @@ def ingest(
             recover(catalog, target.table, cursor, start)
             size += path.stat().st_size
             rows_before = counts.rows
-            for batch in source.batches(start):
+            for found_batch in source.batches(start):
+                batch = found_batch if shield is None else shield.rows(found_batch)
                 batch_counts, unread = ingest_batch(target, batch, source_name=str(path), key=source.key, run=run)
                 counts = counts.plus(batch_counts)
                 ignored.update(unread)

@@ -78,9 +78,11 @@ class Lake:
         from ..quality.suite import check_with_gx
         from . import evolve
         from .ingest import target_of
+        from .private import columns_of
 
         found = contract if isinstance(contract, Contract) else load(Path(contract))
         target_of(self.catalog, found)
+        columns_of(found)
         check_with_gx(found.expectations)
         return evolve.plan(self.catalog, found) if plan else evolve.evolve(self.catalog, found)
 

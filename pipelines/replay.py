@@ -18,6 +18,7 @@ from . import resolving, sources
 from .carried import Carried, recover, settle
 from .ingest import Target, fresh_rows, stamp_and_admit, target_of
 from .knowing import TIME
+from .private import hidden_since
 from .run import Run
 from .sources.batch import Rows
 
@@ -123,6 +124,8 @@ def _read_again(target: Target, ids: pl.Series) -> _Read:
     rows = still.sort(_OLDEST).collect()
     frame, bad = sources.raw_to_frame(rows["raw"].to_list(), target.contract)
     readable = np.setdiff1d(np.arange(rows.height), np.asarray(bad, dtype=np.int64))
+    frame, fits = hidden_since(target.catalog, target.contract, frame, rows["contract_version"].gather(readable))
+    readable = readable[fits]
     resolved = resolving.resolve(frame, target.contract)
     wanted = rows.select("emit")[readable].with_row_index("_row").select(pl.col("_row").cast(pl.Int64), "emit")
     candidates, rejected = _wanted(resolved.rows, wanted), _wanted(resolved.rejected, wanted)

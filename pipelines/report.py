@@ -22,6 +22,7 @@ from ..storage.table import Table
 from .correlate import SEED
 
 EXAMPLES = 3  # of what a check got
+MASKED = "(personal data)"
 
 _LABELS = pl.Schema(
     {
@@ -102,8 +103,8 @@ def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> Report
         pin=pin,
         sealed_through_us=catalog.sealed_through_us if pinned is None else pinned.sealed_through_us,
         generated_at_us=generated_at_us,
-        verdicts=verdicts,
-        reasons=_reasons(catalog),
+        verdicts=_masked(catalog, verdicts),
+        reasons=_masked(catalog, _reasons(catalog)),
         quarantine=_quarantine(catalog),
         labels=labels,
         history=history,
@@ -122,6 +123,22 @@ def _empty(schema: pa.Schema) -> pl.DataFrame:
 def _verdicts(catalog: Catalog) -> pl.DataFrame:
     table = catalog.table("verdicts")
     return table.scan().sort("at", "verdict_id", "check").collect() if table.exists else _empty(shapes.VERDICTS)
+
+
+def _masked(catalog: Catalog, rows: pl.DataFrame) -> pl.DataFrame:
+    """Without examples of columns that a contract marks as personal data, whatever it does with them."""
+    marked = {(c.name, field.name) for c in catalog.contracts() for field in c.fields if field.pii is not None}
+    names = rows.select("contract", pl.col("column").fill_null("").str.split(", ")).rows()
+    mask = pl.Series(
+        [any((contract, name) in marked for name in columns) for contract, columns in names], dtype=pl.Boolean
+    )
+    if not mask.any():
+        return rows
+    if "got" in rows.columns:
+        hidden, shown = pl.lit([MASKED], dtype=pl.List(pl.String)), pl.col("got")
+        return rows.with_columns(pl.when(mask).then(hidden).otherwise(shown).alias("got"))
+    without = pl.col("observed").str.replace(r"(?s), e\.g\. .*", "")
+    return rows.with_columns(pl.when(mask).then(without).otherwise("observed").alias("observed"))
 
 
 def _reasons(catalog: Catalog) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import polars as pl
@@ -191,8 +191,11 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
         store_verdict(catalog, part.verdict, part.refused, table="timelines", source=era.name)
     entries = pa.concat_tables([part.directory for part in parts])
     try:
-        if (directory.transaction(SEAL) or 0) < era.end_us:
+        with suppress(CommitConflictError):
             directory.append(gate.record(entries, shapes.DIRECTORY, name="directory"), transactions={SEAL: era.end_us})
+        # Who seals the same era right now has brought the same entries; one of the two commits the events.
+        if (directory.transaction(SEAL) or 0) < era.end_us:
+            raise CommitConflictError("the directory could not be written", where=era.name, hint="run it again")
         timelines.commit([part.staged for part in parts], Commit({SEAL: era.end_us}))
     except CommitConflictError:
         timelines.discard([part.staged for part in parts])

@@ -35,6 +35,7 @@ from .ingest import (
     stamp,
     target_of,
 )
+from .private import Shield
 from .run import Run
 from .sources import SourceBatch
 from .together import Together
@@ -70,11 +71,15 @@ class _Facts(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch as its producer sent it."""
+    """A batch as its producer sent it, with what is personal in it hidden."""
 
-    frame: pl.DataFrame
+    source: SourceBatch
     cursor: str
     number: int
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        return self.source.frame
 
     @property
     def verdict_id(self) -> str:
@@ -111,6 +116,7 @@ class EventWriter:
     def __init__(self, catalog: Catalog, contract: str, *, run: Run | None = None) -> None:
         self._run = run or Run()
         self._target = target_of(catalog, catalog.contract(contract))
+        self._shield = Shield.of(catalog, self._target.contract)
         self._target.table.create(self._target.stored)
         self._sealed_us = catalog.barrier_us(self._target.table)
         table, quarantine, verdicts = (
@@ -141,7 +147,8 @@ class EventWriter:
             table = self._target.table
             recover(self._target.catalog, table, cursor, table.transaction(cursor) or 0)
             self._started.add(producer)
-        sent = _Sent(frame, cursor, number)
+        source = SourceBatch(frame, np.arange(frame.height), 0, frame.height)
+        sent = _Sent(source if self._shield is None else self._shield.rows(source), cursor, number)
         while True:
             gated = self._gate(sent)
             if gated.admission.verdict == "stop":
@@ -223,7 +230,8 @@ class EventWriter:
         gated = []
         for i, (one, judged) in enumerate(zip(sent, admissions, strict=True)):
             admission = replace(judged, admitted=judged.admitted.stored_as(target.stored))
-            quarantined = resolved.rejected.height + admission.rejected.height
+            refused = resolved.rejected.height + len(one.source.undecodable)
+            quarantined = refused + admission.rejected.height
             if quarantined and len(sent) > 1:
                 gated += self._gate_alike([one])
                 continue
@@ -234,14 +242,13 @@ class EventWriter:
                 "table": target.table.name,
                 "source": one.cursor,
                 "event_day": event_day,
-                "read": int(counts[i]) + resolved.rejected.height,
+                "read": int(counts[i]) + refused,
                 "quarantined": quarantined,
                 "late": late,
             }
             rejected = None
             if quarantined:
-                source = SourceBatch(one.frame, np.arange(one.frame.height), 0, one.frame.height)
-                rejected = rejected_rows(source, resolved, admission)
+                rejected = rejected_rows(one.source, resolved, admission)
             gated.append(_judged(admission, admission.admitted, facts, {one.cursor: one.number}, sealed_us, rejected))
         return gated
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping as AbcMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -28,6 +28,8 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 Feed = Literal["live", "bootstrap"]
 Kind = Literal["events", "content"]
+Pii = Literal["hash", "drop", "keep"]
+HASHED_TYPES = ("long", "string")  # Avro types that a pseudonym fits; see schemas.pii
 
 TIME = pa.timestamp("us", tz="UTC")
 REQUIRED: dict[Kind, dict[str, pa.DataType]] = {
@@ -60,6 +62,8 @@ class Field:
     aliases: tuple[str, ...]
     doc: str
     column: str
+    pii: Pii | None = None
+    purpose: str | None = None
 
     @property
     def required(self) -> bool:
@@ -109,8 +113,13 @@ class Contract:
 
     @property
     def arrow(self) -> pa.Schema:
-        """The Arrow schema of rows of this contract, in the contract's order."""
-        return pa.schema([field.arrow for field in self.fields])
+        """The Arrow schema of rows of this contract, in the contract's order; what is dropped has no column."""
+        return pa.schema([field.arrow for field in self.fields if field.pii != "drop"])
+
+    @property
+    def hides(self) -> bool:
+        """Whether rows of this contract's sources hold what must not be written as it is."""
+        return any(field.pii in ("hash", "drop") for field in self.fields)
 
     def field(self, name: str) -> Field:
         for field in self.fields:
@@ -340,6 +349,7 @@ def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
                 aliases=tuple(raw.get("aliases", ())),
                 doc=str(raw.get("doc", "")),
                 column=raw["name"],
+                **_pii(raw, at),
             )
         )
     for key, values in (("id", [str(f.id) for f in fields]), ("name", [f.name for f in fields])):
@@ -349,8 +359,48 @@ def _fields(record: AbcMapping[str, Any], where: str) -> tuple[Field, ...]:
     return tuple(fields)
 
 
+def _pii(raw: AbcMapping[str, Any], at: str) -> dict[str, Any]:
+    """What a field says of personal data: `pii`, and the `purpose` that keeping it needs."""
+    pii, purpose = raw.get("pii"), raw.get("purpose")
+    if '"pii"' in json.dumps(raw["type"]):
+        raise ContractError(
+            "personal data inside of a field",
+            where=at,
+            expected='"pii" on fields of the contract itself',
+            got="it is on a part of " + _told(avro.split_nullable(raw["type"])[0]),
+            hint="mark the whole field, or map its parts to fields of their own",
+        )
+    if pii is None:
+        return {}
+    if pii not in get_args(Pii):
+        raise ContractError("unknown pii", where=at, expected='"hash", "drop" or "keep"', got=repr(pii))
+    inner, nullable = avro.split_nullable(raw["type"])
+    if pii == "hash" and inner not in HASHED_TYPES:
+        raise ContractError(
+            "a field that no pseudonym fits",
+            where=at,
+            expected='"pii": "hash" on type ' + " or ".join(HASHED_TYPES),
+            got=_told(inner),
+        )
+    if pii == "drop" and not nullable and "default" not in raw:
+        raise ContractError(
+            "a required field cannot be dropped",
+            where=at,
+            expected='a type with "null", or a default',
+            got=_told(inner),
+        )
+    if (not isinstance(purpose, str) or not purpose.strip()) if pii == "keep" else purpose is not None:
+        raise ContractError(
+            "personal data is kept for a purpose, and for nothing else",
+            where=at,
+            expected='"purpose": what it is kept for, with "pii": "keep" alone',
+            got=f'"pii": "{pii}", "purpose": {json.dumps(purpose)}',
+        )
+    return {"pii": pii, "purpose": purpose}
+
+
 def _check_required(fields: tuple[Field, ...], kind: str, where: str) -> None:
-    have = {f.name: f.arrow.type for f in fields}
+    have = {f.name: f.arrow.type for f in fields if f.pii != "drop"}
     for name, type_ in REQUIRED[kind].items():  # type: ignore[index]
         if name not in have:
             raise ContractError(

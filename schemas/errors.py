@@ -90,6 +90,15 @@ class ContractError(ReclakeError, ValueError):
     advice = "mend the contract's files, then add it again"
 
 
+class PiiKeyError(ReclakeError, ValueError):
+    """The key that pseudonyms are made with is missing, malformed, or not the one that was used before."""
+
+    advice = (
+        'export RECLAKE_PII_KEY="main:$(openssl rand -hex 32)" and keep it as a secret,'
+        " or name a file of it in RECLAKE_PII_KEY_FILE"
+    )
+
+
 class MappingError(ContractError):
     """A contract's mapping names a column or an expression that does not resolve."""
 

@@ -55,10 +55,10 @@ DEFAULT_BUCKETS = 16
 SEAL = "reclake/seal"  # application transaction: a table is sealed through this many µs
 
 LAYOUTS: dict[str, Layout] = {
-    "events": Layout(("known_day",), ("bucket", "user_id", "known_at", "event_id")),
+    "events": Layout(("known_day",), ("bucket", "user_id", "known_at", "event_id"), "bucket"),
     "timelines": Layout(("era", "bucket"), ("user_id", "ordinal")),
     "directory": Layout(("era",), ("bucket", "user_id")),
-    "samples": Layout(("day",), ("bucket", "user_id", "request_time", "sample_id")),
+    "samples": Layout(("day",), ("bucket", "user_id", "request_time", "sample_id"), "bucket"),
     "content": Layout((), ("item_id", "known_at")),
     "quarantine": Layout(),
     "replays": Layout(),

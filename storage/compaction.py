@@ -7,24 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
 from . import log, parquet, places
-from .parquet import DataFile
-from .table import Table
+from .parquet import CUT_ROWS, DataFile
+from .table import Staged, Table
 
 MERGED_BYTES = 32 << 20  # compressed Parquet read by one merge
 MERGED_MEMORY = 128 << 20  # bytes of its rows, at 8 a value; a merge takes about four times as much while it sorts
 FAN = 16  # files of one size class that make the keeper merge them
+_WHOLE = 1 << 31
 _SMALLEST_BYTES = 64 << 10  # files below this are one size class
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Files of one partition that become one."""
+    """Files of one partition that become one, or as many as the layout cuts."""
 
     paths: tuple[str, ...]
     bytes: int
@@ -62,40 +65,114 @@ def plan(files: pl.DataFrame, *, fan: int, rows: int, budget: int = MERGED_BYTES
     return merges
 
 
+def plan_cuts(files: pl.DataFrame, *, rows: int, budget: int = MERGED_BYTES) -> list[Merge]:
+    """Kernel: what to merge so that files end where values of the layout's `cut_by` end.
+
+    Args:
+        files: as `plan` takes them, with `low` and `high`, the least and greatest value of `cut_by`.
+        rows, budget: of a merge; single files of half of one and more are cut, and merged with no other.
+
+    Files go together whose values overlap, or that are too small to stand alone.
+    """
+    wide = (pl.col("high") > pl.col("low")) & (pl.col("num_records") >= 2 * CUT_ROWS)
+    large = (pl.col("size_bytes") >= budget // 2) | (pl.col("num_records") >= rows // 2)
+    alone = files.filter(large & wide).select("path", "size_bytes")
+    merges = [Merge((path,), size) for path, size in alone.iter_rows()]
+    small = files.filter(~large).with_columns(wide.alias("wide")).sort("partition", "low", "high", "path")
+    for _, part in small.group_by("partition", maintain_order=True):
+        group: list[dict[str, Any]] = []
+        for file in part.iter_rows(named=True):
+            full = sum(f["size_bytes"] for f in group) + file["size_bytes"] > budget
+            full |= sum(f["num_records"] for f in group) + file["num_records"] > rows
+            apart = all(file["low"] > f["high"] for f in group) and sum(f["num_records"] for f in group) >= CUT_ROWS
+            if full or apart:
+                merges += _merge_of(group)
+                group = []
+            group.append(file)
+        merges += _merge_of(group)
+    return merges
+
+
+def _merge_of(group: Sequence[Mapping[str, Any]]) -> list[Merge]:
+    """A merge, unless it is of one file that is as it is to be."""
+    if len(group) < 2 and not any(file["wide"] for file in group):
+        return []
+    return [Merge(tuple(file["path"] for file in group), sum(file["size_bytes"] for file in group))]
+
+
 def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES) -> int:
     """Merge small files, rows in the layout's order, in one commit a merge; returns how many merges were made.
 
-    With a fan of 2, again and again until each partition has one file, or files near the budget. Appends go on beside
-    it, here and in other processes; one compaction of a table at a time, another one finds nothing to do.
+    With a fan of 2, again and again until each partition has one file, files cut as the layout says, or files near the
+    budget. Appends go on beside it, here and in other processes; one compaction of a table at a time, another one
+    finds nothing to do.
     """
     if not table.exists:
         return 0
     done = 0
     rows = MERGED_MEMORY // (8 * len(table.schema()))
+    cut = table.layout.cut_by is not None and fan == 2
     with _alone(table) as alone:
-        while alone and (merges := plan(_live(table), fan=fan, rows=rows, budget=budget)):
-            made = sum(_merge(table, merge) for merge in merges)
+        while alone:
+            live = _live(table)
+            if cut:
+                merges = plan_cuts(live, rows=rows, budget=budget)
+            else:
+                merges = plan(_uncut(live, table), fan=fan, rows=rows, budget=budget)
+            made = sum(_merge(table, merge, cut=cut) for merge in merges)
             done += made
             if not made or fan > 2:
                 break
     return done
 
 
-def _merge(table: Table, merge: Merge) -> bool:
-    """Put one file in place of several; False where one of them went meanwhile, or the schema changed."""
+def _uncut(files: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Without the partitions whose files share no value of `cut_by`: they are as they are to be."""
+    if table.layout.cut_by is None:
+        return files
+    ordered = files.sort("partition", "low", "high")
+    shared = (pl.col("low") <= pl.col("high").cum_max().shift(1)).any().over("partition")
+    return ordered.filter(shared.fill_null(False))
+
+
+def _merge(table: Table, merge: Merge, *, cut: bool) -> bool:
+    """Put one file in place of several, or those that the layout cuts; False where there is nothing to be done: one of
+    them went meanwhile, the schema changed, or one file would become one.
+    """
     tail = log.LogTail(table.root)
     live = {row["path"]: row for row in _live(table, tail.version).iter_rows(named=True)}
     if not live.keys() >= set(merge.paths):
         return False
     partition: Mapping[str, str | None] = live[merge.paths[0]]["values"]
     schema = table.schema(tail.version)
-    rows = pa.concat_tables([_read(table, path, partition, parquet.stored(schema)) for path in merge.paths])
-    staged = table.stage(gate.record(rows, rows.schema, name=table.name))
+    if len(merge.paths) == 1:
+        staged = Staged(tuple(_cut(table, merge.paths[0], partition)))
+        if not staged.files:
+            return False
+    else:
+        rows = pa.concat_tables([_read(table, path, partition, parquet.stored(schema)) for path in merge.paths])
+        layout = table.layout if cut else table.layout.uncut
+        staged = table.stage(gate.record(rows, rows.schema, name=table.name), layout)
     removed = [log.Removed(path, int(live[path]["size_bytes"]), partition) for path in merge.paths]
     if _commit(table, tail, staged.files, removed):
         return True
     table.discard([staged])
     return False
+
+
+def _cut(table: Table, path: str, partition: Mapping[str, str | None]) -> list[DataFile]:
+    """One file as the several that the layout cuts, one of them in memory at a time; none if it would be one again."""
+    assert table.layout.cut_by is not None
+    with places.parquet_file(table.root / path) as file:
+        values = file.read(columns=[table.layout.cut_by]).column(0).to_numpy()
+        cuts = table.layout.pieces(values)
+        groups = np.cumsum([0, *(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))])
+        written = []
+        for start, end in cuts if len(cuts) > 1 else []:
+            first, past = np.searchsorted(groups, start, "right") - 1, np.searchsorted(groups, end, "left")
+            rows = file.read_row_groups(range(first, past)).slice(start - groups[first], end - start)
+            written.append(parquet.write(table.root, rows, dict(partition)))
+    return written
 
 
 def _commit(table: Table, tail: log.LogTail, files: Sequence[DataFile], removed: Sequence[log.Removed]) -> bool:
@@ -137,14 +214,22 @@ def _read(table: Table, path: str, partition: Mapping[str, str | None], schema: 
 
 
 def _live(table: Table, version: int | None = None) -> pl.DataFrame:
-    """Live files: `path`, `size_bytes`, `num_records`, `values` (partition values as text), `partition` (one text)."""
+    """Live files: `path`, `size_bytes`, `num_records`, `values` (partition values as text), `partition` (one text), and
+    of a layout that cuts `low` and `high`.
+    """
     actions = table.live(version)
     names = list(table.layout.partition_by)
     values = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in names]
+    cut_by = table.layout.cut_by
+    spans = [
+        pl.col(f"min.{cut_by}").fill_null(-_WHOLE).alias("low"),  # a file without statistics may hold any value
+        pl.col(f"max.{cut_by}").fill_null(_WHOLE).alias("high"),
+    ]
     return actions.select(
         "path",
         "size_bytes",
         "num_records",
+        *(spans if cut_by is not None else ()),
         (pl.struct(values) if names else pl.lit({})).alias("values"),
         pl.concat_str([value.fill_null("") for value in values], separator="/").alias("partition")
         if names

@@ -1,15 +1,19 @@
 """Erasure: which files of a table hold certain rows, and the same files without them.
 
 A file is found by its partition and its statistics, confirmed by reading one column of the row groups that may hold a
-row, and written again without those rows: the others keep their values and their order. Files that hold none are not
-touched.
+row, and written again without those rows, a row group at a time: the others keep their values and their order. Files
+that hold none are not touched.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from ..schemas.errors import CommitConflictError
 from . import parquet
 from .table import Commit, Table
 
+THREADS = os.cpu_count() or 1  # files at a time; each has a row group in memory
 _ATTEMPTS = 50
 _DONE = "reclake.erased"  # commit metadata: the run it belongs to
 _COUNTS = "reclake.erased.counts"  # and what it did: the numbers of `Erased`, in its order
@@ -66,7 +71,8 @@ class Erased:
 def holding(table: Table, doomed: Doomed, version: int | None = None) -> pl.DataFrame:
     """The files of a version that hold such rows, as `Table.live` gives them."""
     live = _candidates(table.live(version), doomed)
-    some = [_holds(table, path, doomed) for path in live["path"]]
+    with ThreadPoolExecutor(THREADS) as pool:
+        some = list(pool.map(lambda path: _holds(table, path, doomed), live["path"]))
     return live.filter(pl.Series(some, dtype=pl.Boolean))
 
 
@@ -79,18 +85,22 @@ def erase(table: Table, doomed: Doomed, *, run_id: str) -> Erased:
         CommitConflictError: others kept rewriting the same files, or bringing such rows.
     """
     done = f"erasure/{run_id}/{doomed.column}"
+    mark = f"part-{run_id}"
+    _discard(table, mark)
     for _ in range(_ATTEMPTS):
         files = holding(table, doomed)
         times = table.transaction(done) or 0
         if files.is_empty():
             return _done(table, done) if times else Erased.nothing(table)
-        written: list[parquet.DataFile] = []
-        rows = 0
-        for file in files.iter_rows(named=True):
-            kept, gone = _without(table, file["path"], doomed)
-            rows += gone
-            if kept.num_rows:
-                written.append(parquet.write(table.root, kept, _partition(file)))
+        try:
+            with ThreadPoolExecutor(THREADS) as pool:
+                old = files.iter_rows(named=True)
+                rewritten = list(pool.map(lambda file: _rewritten(table, file, doomed, mark), old))
+        except BaseException:
+            _discard(table, mark)
+            raise
+        written = [new for new, _ in rewritten if new is not None]
+        rows = sum(gone for _, gone in rewritten)
         counts = [rows, files.height, len(written), int(files["size_bytes"].sum()), sum(file.size for file in written)]
         try:
             table.rewrite(
@@ -159,12 +169,39 @@ def _may_hold(footer: pq.FileMetaData, group: int, column: str, values: pa.Array
     return bool(np.searchsorted(numbers, known.min, "left") < np.searchsorted(numbers, known.max, "right"))
 
 
-def _without(table: Table, path: str, doomed: Doomed) -> tuple[pa.Table, int]:
-    """The file's rows without the doomed ones, and how many those were."""
-    with pq.ParquetFile(table.root / path) as file:
-        rows = file.read()
-    kept = rows.filter(pc.invert(_is_doomed(rows[doomed.column], doomed)))
-    return kept, rows.num_rows - kept.num_rows
+def _discard(table: Table, mark: str) -> None:
+    """Take away what this run wrote and did not commit, before it was killed or as it fails."""
+    root = _on_disk(table)
+    live = {str(root / path) for path in table.live()["path"]}
+    for path in root.rglob(f"{mark}-*.parquet"):
+        if str(path) not in live:
+            path.unlink()
+
+
+def _on_disk(table: Table) -> Path:
+    """Where the table's files are; erasure in an object store is refused before it comes here."""
+    assert isinstance(table.root, Path)
+    return table.root
+
+
+def _rewritten(table: Table, old: Mapping[str, Any], doomed: Doomed, mark: str) -> tuple[parquet.DataFile | None, int]:
+    """A new file of the old one's other rows, a row group in memory at a time, and how many rows are not in it."""
+    with pq.ParquetFile(table.root / old["path"]) as file:
+        rows = file.metadata.num_rows
+        parts = (_without(file.read_row_group(group), doomed) for group in range(file.metadata.num_row_groups))
+        kept = (part for part in parts if part.num_rows)
+        first = next(kept, None)
+        if first is None:
+            return None, rows
+        new = parquet.write_parts(
+            _on_disk(table), chain([first], kept), _partition(old), parquet.encodings(first), mark
+        )
+    return new, rows - new.rows
+
+
+def _without(rows: pa.Table, doomed: Doomed) -> pa.Table:
+    gone = _is_doomed(rows[doomed.column], doomed)
+    return rows.filter(pc.invert(gone)) if pc.any(gone).as_py() else rows
 
 
 def _is_doomed(column: pa.ChunkedArray, doomed: Doomed) -> pa.ChunkedArray:

@@ -200,7 +200,7 @@ class GroupWriter(Generic[B]):
         staged: list[Staged] = []
         try:
             for parts in schemas.values():
-                staged.append(self._table.stage(gate.join(parts), passing=True))
+                staged.append(self._table.stage(gate.join(parts), self._table.layout.uncut, passing=True))
             files = [file for part in staged for file in part.files]
             log.make_durable(self._table.root, files)
             actions = log.commit_actions(files, transactions=transactions, metadata=metadata)

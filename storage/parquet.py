@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from .faults import translated
 from .places import Place
 
 ROW_GROUP_ROWS = 16_384  # a user's window is found by row-group statistics: small groups, little to read
+CUT_ROWS = ROW_GROUP_ROWS // 2  # a file that holds fewer is not worth its footer; see docs/adr/0009
 # The log keeps statistics of as many columns as Delta does by default, and of those that readers leave files out by: of
 # thousands of columns they would be more than the data.
 _STATISTICS_COLUMNS = 32
@@ -46,15 +49,14 @@ class DataFile:
     rows: int
 
 
-def write(root: Place, rows: pa.Table, partition: dict[str, Any], *, passing: bool = False) -> DataFile:
+def write(root: Place, rows: pa.Table, partition: dict[str, Any], encoded: Mapping[str, Any] | None = None) -> DataFile:
     """Write `rows` (partition columns already dropped, already sorted) as one file below `root`.
 
-    A `passing` file is soon merged with others: it is written in half the time (lz4, plain), and is a half larger.
+    `encoded` is what `encodings` says of rows like these, where it is known, or `passing`.
     """
-    folder = "/".join(f"{key}={_partition_text(value)}" for key, value in partition.items())
-    relative = f"{folder}/part-{uuid.uuid4().hex}.parquet" if folder else f"part-{uuid.uuid4().hex}.parquet"
+    relative = _name(partition, "part")
     target = root / relative
-    how = {"compression": "lz4", "use_dictionary": False} if passing else encodings(rows)
+    how = encodings(rows) if encoded is None else encoded
     with translated(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(target, Path):
@@ -65,13 +67,50 @@ def write(root: Place, rows: pa.Table, partition: dict[str, Any], *, passing: bo
             sink = pa.BufferOutputStream()
             pq.write_table(rows, sink, row_group_size=ROW_GROUP_ROWS, write_statistics=True, **how)
             size = target.write_bytes(sink.getvalue().to_pybytes())
-    return DataFile(
-        path=relative,
-        size=size,
-        partition_values=tuple((key, _partition_text(value)) for key, value in partition.items()),
-        stats=statistics(rows),
-        rows=rows.num_rows,
-    )
+    return _data_file(relative, size, partition, statistics(rows), rows.num_rows)
+
+
+def passing() -> dict[str, Any]:
+    """How a file is encoded that is soon merged with others: in half the time (lz4, plain), a half larger."""
+    return {"compression": "lz4", "use_dictionary": False}
+
+
+def write_parts(
+    root: Path, parts: Iterable[pa.Table], partition: Mapping[str, Any], encoded: Mapping[str, Any], mark: str
+) -> DataFile:
+    """Write one file of rows that come part by part (at least one), with no more than a part of them in memory.
+
+    Its name begins with `mark`. What fails leaves no file.
+    """
+    relative = _name(partition, mark)
+    target = root / relative
+    known = _Known()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(translated(target))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            writer: pq.ParquetWriter | None = None
+            for rows in parts:
+                if writer is None:
+                    opened = pq.ParquetWriter(target, rows.schema, write_statistics=True, **encoded)
+                    writer = stack.enter_context(opened)
+                writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+                known.add(rows)
+    except BaseException:
+        with suppress(OSError):  # where nothing can be written there is nothing to take away
+            target.unlink(missing_ok=True)
+        raise
+    return _data_file(relative, target.stat().st_size, partition, known.stats(), known.rows)
+
+
+def _name(partition: Mapping[str, Any], mark: str) -> str:
+    folder = "".join(f"{key}={_partition_text(value)}/" for key, value in partition.items())
+    return f"{folder}{mark}-{uuid.uuid4().hex}.parquet"
+
+
+def _data_file(path: str, size: int, partition: Mapping[str, Any], stats: str, rows: int) -> DataFile:
+    values = tuple((key, _partition_text(value)) for key, value in partition.items())
+    return DataFile(path=path, size=size, partition_values=values, stats=stats, rows=rows)
 
 
 def stored(schema: pa.Schema) -> pa.Schema:
@@ -140,21 +179,40 @@ def statistics(rows: pa.Table) -> str:
     The log holds milliseconds, the data microseconds: minima are rounded down and maxima up, so that no reader skips
     a file that holds what it looks for.
     """
-    minima: dict[str, Any] = {}
-    maxima: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for place, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-        if not any(is_type(column.type) for is_type in _COUNTED) and name != CONTRACT:
-            continue
-        if place >= _STATISTICS_COLUMNS and name not in _ALWAYS:
-            continue
-        nulls[name] = column.null_count
-        if column.null_count == len(column):
-            continue
-        extremes = pc.min_max(column)
-        minima[name] = _stat(extremes["min"], column.type, up=False)
-        maxima[name] = _stat(extremes["max"], column.type, up=True)
-    return json.dumps({"numRecords": rows.num_rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls})
+    known = _Known()
+    known.add(rows)
+    return known.stats()
+
+
+class _Known:
+    """What is known of rows that were seen part by part."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._nulls: dict[str, int] = {}
+        self._extremes: dict[str, list[pa.Scalar]] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        self.rows += rows.num_rows
+        for place, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
+            if not any(is_type(column.type) for is_type in _COUNTED) and name != CONTRACT:
+                continue
+            if place >= _STATISTICS_COLUMNS and name not in _ALWAYS:
+                continue
+            self._nulls[name] = self._nulls.get(name, 0) + column.null_count
+            if column.null_count < len(column):
+                found = pc.min_max(column)
+                self._extremes.setdefault(name, []).extend([found["min"], found["max"]])
+
+    def stats(self) -> str:
+        minima: dict[str, Any] = {}
+        maxima: dict[str, Any] = {}
+        for name, extremes in self._extremes.items():
+            whole = pc.min_max(pa.array(extremes, extremes[0].type)) if len(extremes) > 2 else None
+            low, high = (whole["min"], whole["max"]) if whole is not None else extremes
+            minima[name] = _stat(low, low.type, up=False)
+            maxima[name] = _stat(high, high.type, up=True)
+        return json.dumps({"numRecords": self.rows, "minValues": minima, "maxValues": maxima, "nullCount": self._nulls})
 
 
 def _stat(value: pa.Scalar, type_: pa.DataType, *, up: bool) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -29,10 +31,29 @@ _BACKOFF_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a table lies on disk: partition columns, and the order of rows within a file."""
+    """How a table lies on disk: partition columns, and the order of rows within a file.
+
+    With `cut_by`, the first of `sort_by`, all rows of a value of it are in one file of what is written at once: who
+    rewrites a user's rows rewrites a bucket, not a day. Files get whole values until they have `parquet.CUT_ROWS` rows,
+    so what is smaller stays one file.
+    """
 
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
+    cut_by: str | None = None
+
+    @property
+    def uncut(self) -> Layout:
+        return replace(self, cut_by=None)
+
+    def pieces(self, values: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Kernel: the rows of each file, first and past the last, given the sorted `cut_by` of a partition's rows."""
+        starts = [0]
+        if len(values) >= 2 * parquet.CUT_ROWS:
+            for start in (np.flatnonzero(values[1:] != values[:-1]) + 1).tolist():
+                if start - starts[-1] >= parquet.CUT_ROWS:
+                    starts.append(start)
+        return list(zip(starts, [*starts[1:], len(values)], strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +130,13 @@ class Table:
         self._ensure(admitted.rows.schema)
         return self.commit([self.stage(admitted)], Commit(transactions or {}, after, metadata or {}))
 
-    def stage(self, admitted: Admitted, *, passing: bool = False) -> Staged:
+    def stage(self, admitted: Admitted, layout: Layout | None = None, *, passing: bool = False) -> Staged:
         """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them.
 
+        `layout` is the table's own unless told: `layout.uncut` for rows that will be merged with others once more.
         `passing`: compaction will soon merge them, see parquet.write.
         """
-        return Staged(tuple(self._write(admitted.rows, passing=passing)))
+        return Staged(tuple(self._write(admitted.rows, layout or self.layout, passing=passing)))
 
     def discard(self, staged: Sequence[Staged]) -> None:
         """Take staged rows away that will not be committed. What a commit has made part of the table stays."""
@@ -135,7 +157,7 @@ class Table:
         """Put rows in place of all rows of one partition, in one commit. Older versions keep the old rows."""
         commit = Commit(transactions or {}, None, metadata or {})
         self._ensure(admitted.rows.schema)
-        return self._commit(self._write(admitted.rows), commit, replaced=partition)
+        return self._commit(self._write(admitted.rows, self.layout), commit, replaced=partition)
 
     def rewrite(self, removed: Sequence[str], files: Sequence[parquet.DataFile], commit: Commit) -> int:
         """Put files in place of others (paths as `live` gives them) that hold the same rows, or fewer: erasure.
@@ -319,16 +341,16 @@ class Table:
             },
         )
 
-    def _write(self, rows: pa.Table, *, passing: bool = False) -> list[parquet.DataFile]:
-        """Data files of `rows`, one for each partition, rows in the layout's order."""
+    def _write(self, rows: pa.Table, layout: Layout, *, passing: bool = False) -> list[parquet.DataFile]:
+        """Data files of `rows`, one for each partition or as the layout cuts them, rows in the layout's order."""
         if rows.num_rows == 0:
             return []
-        partition_by = list(self.layout.partition_by)
-        keys = [(name, "ascending") for name in (*partition_by, *self.layout.sort_by)]
+        partition_by = list(layout.partition_by)
+        keys = [(name, "ascending") for name in (*partition_by, *layout.sort_by)]
         # In one piece: to sort rows that lie in many takes several times as long.
         ordered = rows.combine_chunks().sort_by(keys) if keys else rows
         if not partition_by:
-            return [parquet.write(self.root, ordered, {}, passing=passing)]
+            return [parquet.write(self.root, ordered, {}, parquet.passing() if passing else None)]
         runs = (
             pl.DataFrame(ordered.select(partition_by))
             .with_row_index("start")
@@ -340,7 +362,10 @@ class Table:
             for run in runs.iter_rows(named=True):
                 part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
                 partition = {name: run[name] for name in partition_by}
-                files.append(parquet.write(self.root, part, partition, passing=passing))
+                encoded = parquet.passing() if passing else parquet.encodings(part)
+                cuts = [(0, run["rows"])] if layout.cut_by is None else layout.pieces(part[layout.cut_by].to_numpy())
+                for start, end in cuts:
+                    files.append(parquet.write(self.root, part.slice(start, end - start), partition, encoded))
         except BaseException:
             self._discard(files)
             raise

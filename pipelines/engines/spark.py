@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -24,6 +24,7 @@ import pyarrow as pa
 from ...schemas import shapes
 from ...schemas.eras import Era
 from ...schemas.errors import EngineError, MissingExtraError
+from ...schemas.pii import Key
 from ...schemas.times import from_us
 from ...storage.catalog import Catalog
 from ..directory import heads, next_ordinals
@@ -31,7 +32,7 @@ from ..ordinals import SealedPart, seal_part
 from ..run import Run
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 _RESULT = "part binary"  # a pickled SealedPart
 
@@ -137,3 +138,18 @@ def _java_home(java: Path) -> Path:
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return home
+
+
+def pseudonym(column: Column, key: Key, kind: Literal["long", "string"]) -> Column:
+    """What ingest makes of a column that its contract hashes (see schemas.pii), of built-in functions alone.
+
+    `kind` is the field's Avro type. The plan holds the key's two padded blocks, from which pseudonyms can be made:
+    whoever may read plans or the Spark UI needs the same trust as who has the key, or set
+    `spark.sql.redaction.string.regex` to the blocks' digits.
+    """
+    from pyspark.sql import functions as F
+
+    inner, outer = (F.lit(bytearray(pad)) for pad in key.pads)
+    text = column.cast("string").cast("binary")
+    digest = F.sha2(F.concat(outer, F.unhex(F.sha2(F.concat(inner, text), 256))), 256)
+    return F.substring(digest, 1, 32) if kind == "string" else F.conv(F.substring(digest, 1, 16), 16, -10).cast("long")

@@ -23,6 +23,7 @@ import pyarrow as pa
 from ...schemas.contract import TIME
 from ...schemas.errors import SourceError, SourceNotFoundError
 from ...schemas.times import TimeError, to_us
+from ..private import NOT_KEPT, Shield, refusal
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
 
@@ -81,6 +82,21 @@ def read_lines(path: Path) -> tuple[Line, ...]:
         return tuple(_line(n, row, "json", _json(row)) for n, row in enumerate(frame.iter_rows(named=True)))
     data = path.read_bytes()
     return tuple(_csv_lines(data, path) if path.suffix == ".csv" else _json_lines(data))
+
+
+def shielded(lines: Iterable[Line], shield: Shield) -> tuple[Line, ...]:
+    """The lines as they may be seen: what they said is what is left of it, and of one that does not decode nothing."""
+    made = []
+    for line in lines:
+        values, unfit = shield.values(line.values or {})
+        if line.values is None:
+            made.append(Line(line.row, None, {**(line.reason or {}), "got": NOT_KEPT}, line.format, b""))
+        elif unfit is not None:
+            reason = {key: str(value) for key, value in refusal(unfit, shield.columns.hashed[unfit]).items()}
+            made.append(Line(line.row, None, reason, "json", b""))
+        else:
+            made.append(Line(line.row, values, line.reason, "json", _json(values)))
+    return tuple(made)
 
 
 def resolve(path: Path, lines: tuple[Line, ...], wanted: pa.Schema) -> Manifest:

@@ -31,6 +31,7 @@ from ...schemas.placing import stored_schema
 from ...schemas.plan import Plan
 from ...storage.catalog import Catalog
 from ..operators.registry import OPERATORS, signatures
+from ..private import Shield
 from . import manifest as manifests
 from . import on_ray as media_ray
 from .manifest import Manifest
@@ -92,10 +93,14 @@ def run_media(
         SourceNotFoundError, SourceError: the manifest is missing or unreadable.
         MissingExtraError: Ray, or what an operator needs, is not installed.
         GateError: a critical check failed; nothing of that chunk is written.
+        PiiKeyError: the contract hashes fields and there is no key; nothing was read.
     """
     plan = plan if isinstance(plan, Plan) else plans.load(plan)
     contract = catalog.contract("content")
+    shield = Shield.of(catalog, contract)
     lines = manifests.read_lines(manifest)
+    if shield is not None:
+        lines = manifests.shielded(lines, shield)
     columns = manifests.columns_of(lines)
     plans.check(plan, signatures(), manifest=columns, content=contract.arrow)
     for step in plan.steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -46,7 +46,9 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
         parts = [_conform(columns, places, 0, contract)]
     else:
         parts, read = [], set[str]()
-        for number, emit in enumerate(contract.mapping.emits):
+        dropped = {field.name for field in contract.fields if field.pii == "drop"}
+        for number, declared in enumerate(contract.mapping.emits):
+            emit = replace(declared, fields=tuple(pair for pair in declared.fields if pair[0] not in dropped))
             evaluated = mapping.evaluate(frame, emit, where=f"contract {contract.name}, mapping, emit {number}")
             read |= evaluated.read
             columns = {name: evaluated.rows[name] for name, _ in emit.fields}

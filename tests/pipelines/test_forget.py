@@ -200,7 +200,7 @@ def test_a_run_that_dies_after_any_commit_goes_on_and_its_receipt_tells_of_all_o
 def test_rows_that_were_compacted_meanwhile_are_found_in_their_new_files(
     lake: reclake.Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, without = lake.catalog.table("events"), erasure._without
+    table, without = lake.catalog.table("events"), erasure._rewritten
     calls = []
 
     def compacted_meanwhile(*arguments: Any) -> Any:
@@ -209,7 +209,7 @@ def test_rows_that_were_compacted_meanwhile_are_found_in_their_new_files(
         calls.append(arguments)
         return without(*arguments)
 
-    monkeypatch.setattr(erasure, "_without", compacted_meanwhile)
+    monkeypatch.setattr(erasure, "_rewritten", compacted_meanwhile)
     before = table.scan().filter(pl.col("user_id") != FIRST).collect()
     lake.forget([FIRST], run=at(NOW))
     assert table.scan().collect().sort("event_id").equals(before.sort("event_id"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from reclake.quality import gate
 from reclake.schemas.errors import CommitConflictError, ReclakeError, StorageError
 from reclake.storage import compaction, parquet
-from reclake.storage.table import Layout, Table
+from reclake.storage.table import Commit, Layout, Table
 
 SCHEMA = pa.schema(
     [
@@ -128,6 +130,42 @@ def test_compaction_keeps_the_rows_and_merges_the_files(table: Table) -> None:
     compaction.compact(table)
     assert len(table.files()) == 1
     assert table.scan().collect()["a"].to_list() == [0, 1, 2, 3, 4]
+
+
+def test_large_writes_and_compaction_cut_files_between_values_and_small_writes_stay_one_file(tmp_path: Path) -> None:
+    table = Table(tmp_path / "t", "t", Layout(("day",), ("a", "t"), "a"))
+    many = rows(sorted([value for value in range(16) for _ in range(2_000)], key=lambda value: value % 5))
+    table.append(many)
+    spans = table.live().sort("min.a").select("min.a", "max.a", "num_records").rows()
+    assert spans == [(0, 4, 10_000), (5, 9, 10_000), (10, 14, 10_000), (15, 15, 2_000)]
+    compaction.compact(table)
+    assert table.version == 1
+    table.append(rows([3, 15, 15]))
+    assert len(table.files()) == 5
+    compaction.compact(table)
+    spans = table.live().sort("min.a").select("min.a", "max.a", "num_records").rows()
+    assert spans == [(0, 4, 10_001), (5, 9, 10_000), (10, 14, 10_000), (15, 15, 2_002)]
+    version = table.version
+    compaction.compact(table)
+    assert table.version == version
+
+
+def test_compaction_of_any_mixture_of_cut_and_uncut_files_ends_with_files_that_share_no_value(tmp_path: Path) -> None:
+    table = Table(tmp_path / "t", "t", Layout(("day",), ("a", "t"), "a"))
+    table.create(SCHEMA)
+    random = np.random.default_rng(7)
+    for number, many in enumerate((30_000, 50, 20_000, 1, 9_000, 40_000, 3)):
+        part = rows(random.integers(0, 12, many).tolist())
+        layout = table.layout.uncut if number % 2 else table.layout
+        table.commit([table.stage(part, layout)], Commit())
+    before = table.scan().collect()
+    compaction.compact(table, budget=400_000)
+    spans = table.live().sort("min.a").select("min.a", "max.a").rows()
+    assert all(high < low for (_, high), (low, _) in pairwise(spans)), spans
+    assert table.scan().collect().sort("a", "t").equals(before.sort("a", "t"))
+    version = table.version
+    assert compaction.compact(table, fan=2) == compaction.compact(table, fan=8) == 0
+    assert table.version == version
 
 
 def test_vacuum_keeps_what_a_kept_version_needs(table: Table) -> None:

@@ -117,8 +117,8 @@ def _show(output: Output, receipt: Receipt) -> None:
     for title, names in (
         ("pin ended", receipt.pins_ended),
         ("shards removed", receipt.shards_removed),
-        ("shards not where they were packed, delete them yourself", receipt.shards_missing),
-        ("report made before, make it again", receipt.reports),
+        ("examples struck out of a report", receipt.reports_cleaned),
+        ("not where it was made; if it was moved, delete it yourself", receipt.outputs_missing),
     ):
         for name in names:
             output.line(f"  {title}: {name}")

@@ -69,8 +69,8 @@ class Receipt:
     blobs_removed: int
     pins_ended: tuple[str, ...]
     shards_removed: tuple[str, ...]
-    shards_missing: tuple[str, ...]
-    reports: tuple[str, ...]
+    outputs_missing: tuple[str, ...]
+    reports_cleaned: tuple[str, ...]
     files_scanned: int
     bytes_scanned: int
     identifiers_found: int
@@ -254,8 +254,8 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
         blobs_removed=blobs,
         pins_ended=tuple(ended),
         shards_removed=tuple(removed),
-        shards_missing=tuple(missing),
-        reports=tuple(reports),
+        outputs_missing=tuple(missing),
+        reports_cleaned=tuple(reports),
         files_scanned=files,
         bytes_scanned=size,
         identifiers_found=0,
@@ -264,15 +264,19 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
 
 
 def _outputs(catalog: Catalog, wanted: Wanted) -> tuple[list[str], list[str], list[str]]:
-    """Shard sets with these users are removed whole; those that are not where they were, and reports, are named."""
+    """Shard sets with these users are removed whole, examples of theirs in reports are struck out.
+
+    Returns:
+        Shard sets that were removed, outputs that are not where they were, and reports that were changed.
+    """
     removed: list[str] = []
     missing: list[str] = []
     reports: list[str] = []
     for output in outputs.registered(catalog.on_disk()):
         if not output.present:
-            missing += [str(output.path)] if output.kind == "shards" else []
+            missing.append(str(output.path))
         elif output.kind == "report":
-            reports.append(str(output.path))
+            reports += [str(output.path)] if outputs.clean_report(output.path, wanted) else []
         elif output.holds(wanted):
             outputs.remove(catalog.on_disk(), output)
             removed.append(str(output.path))
@@ -295,12 +299,12 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
 
 
 def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tuple[int, int, list[Trace]]:
-    """Look for the users in every file of the lake but the requests themselves, and in the shard sets it knows of."""
+    """Look for the users in every file of the lake but the requests themselves, and in the outputs it knows of."""
     folders = [
         catalog.on_disk(),
-        *(o.path for o in outputs.registered(catalog.on_disk()) if o.kind == "shards" and o.present),
+        *(output.path for output in outputs.registered(catalog.on_disk()) if output.present),
     ]
-    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for folder in folders for path in [folder, *sorted(folder.rglob("*"))] if path.is_file()]
     root = catalog.on_disk()
     inside = {path for path in paths if path.is_relative_to(root)}
     paths = [p for p in paths if p not in inside or p.relative_to(root).parts[0] != "erasures"]

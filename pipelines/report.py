@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from ..quality.report import ReportData, render
 from ..schemas import shapes
 from ..schemas.errors import PinError, StorageError
 from ..storage.catalog import Catalog
-from ..storage.faults import translated
-from ..storage.outputs import Output, register
+from ..storage.outputs import Output, register, write_report
 from ..storage.pins import Pin
 from ..storage.quarantine import settled, waiting
 from ..storage.table import Table
@@ -71,14 +69,9 @@ def build_report(catalog: Catalog, *, out: Path, pin: str | None = None, generat
         StorageError: `out` cannot be written.
     """
     _check_place(out)
-    html = render(gather(catalog, pin=pin, generated_at_us=generated_at_us)).encode()
+    html = render(gather(catalog, pin=pin, generated_at_us=generated_at_us))
     register(catalog.root, Output("report", out))
-    beside = out.with_name(f".{out.name}.part")
-    with translated(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(html)
-        os.replace(beside, out)
-    return ReportResult(out, len(html))
+    return ReportResult(out, write_report(out, html))
 
 
 def _check_place(out: Path) -> None:

@@ -6,6 +6,7 @@ LAKE/outputs/DIGEST.json            kind and absolute path; the digest is of bot
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..quality.page import with_examples
 from . import documents
 from .faults import translated
 from .places import Place
@@ -55,6 +57,29 @@ def register(root: Place, output: Output) -> None:
     """
     path = output.path.absolute()
     documents.create(_document(root, output.kind, path), {"kind": output.kind, "path": str(path)})
+
+
+def write_report(path: Path, html: str) -> int:
+    """Write a report's file whole or not at all; its size in bytes."""
+    data = html.encode()
+    beside = path.with_name(f".{path.name}.part")
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    return len(data)
+
+
+def clean_report(path: Path, wanted: Wanted) -> bool:
+    """Strike the users out of a report's examples; whether there was any. What is no report any more stays as it is."""
+    try:
+        html = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, IsADirectoryError):
+        return False
+    clean = with_examples(html, wanted.struck_out)
+    if clean != html:
+        write_report(path, clean)
+    return clean != html
 
 
 def remove(root: Path, output: Output) -> None:

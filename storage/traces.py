@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+FORGOTTEN = b"(forgotten)"
 _LARGE = 1 << 24  # smaller ids are five zero bytes or more: found in any file
 _PIECE = 16 << 20  # bytes of a file in memory at once
 _GROUPS = 8  # row groups of a Parquet file in memory at once
@@ -75,6 +76,10 @@ class Wanted:
     def in_bytes(self, data: bytes) -> int:
         """How many of the ids' decimal forms and pseudonyms there are, each as a whole word."""
         return sum(found in self._bytes for found in self._words.findall(data))
+
+    def struck_out(self, text: str) -> str:
+        """The text with each of the ids and pseudonyms in it replaced by what cannot be one."""
+        return self._words.sub(lambda m: FORGOTTEN if m.group() in self._bytes else m.group(), text.encode()).decode()
 
     def rows_of(self, values: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """Which of many byte strings hold one of the ids' decimal forms as a whole number; one pass over all."""

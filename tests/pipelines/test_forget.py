@@ -223,14 +223,31 @@ def test_shards_the_lake_knows_of_are_removed_and_those_moved_away_are_named(
     lake.pack("ctr", pin="p", out=tmp_path / "here")
     lake.pack("ctr", pin="p", out=tmp_path / "there", history=8)
     (tmp_path / "there").rename(tmp_path / "elsewhere")
-    lake.report(tmp_path / "report.html")
     lake.unpin("p")
     receipt = lake.forget([FIRST], run=at(NOW))
     assert receipt is not None
     assert receipt.shards_removed == (str(tmp_path / "here"),)
-    assert receipt.shards_missing == (str(tmp_path / "there"),)
-    assert receipt.reports == (str(tmp_path / "report.html"),)
+    assert receipt.outputs_missing == (str(tmp_path / "there"),)
     assert not (tmp_path / "here").exists()
+
+
+def test_examples_of_a_users_rows_are_struck_out_of_reports_and_other_reports_stay_as_they_are(
+    lake: reclake.Lake, tmp_path: Path
+) -> None:
+    bad = rows()[2] | {"event_id": "odd", "event_type": f"<user '{FIRST + 2}'>"}
+    lake.ingest("events", write(tmp_path / "odd.jsonl", [bad]), run=at(NOW, "odd"))
+    report = tmp_path / "report.html"
+    lake.report(report)
+    before = report.read_text()
+    assert str(FIRST + 2) in before
+    receipt = lake.forget([FIRST + 1], run=at(NOW))
+    assert receipt is not None
+    assert receipt.reports_cleaned == ()
+    assert report.read_text() == before
+    receipt = lake.forget([FIRST + 2], run=at(NOW, "second"))
+    assert receipt is not None
+    assert receipt.reports_cleaned == (str(report),)
+    assert report.read_text() == before.replace(str(FIRST + 2), "(forgotten)")
 
 
 def test_nobody_erases_while_samples_are_made_of_users_rows(lake: reclake.Lake) -> None:

@@ -9,6 +9,7 @@ import click
 
 from ..pipelines.evolve import StoredVersion
 from ..pipelines.lake import Lake
+from ..quality.findings import HEADS
 from ..schemas.changes import told
 from ..schemas.contract import Contract, Field, read_json
 from ..schemas.errors import ContractError
@@ -207,9 +208,10 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
     output.table(
         f"contract {name}: {result.verdict}", ["check", "column", "severity", "expected", "rows", "failed"], checks
     )
-    if result.reasons.height:
-        reasons: list[list[object]] = [list(row) for row in result.reasons.head(20).iter_rows()]
-        output.table("would go to quarantine", ["check", "column", "expected", "got, e.g.", "events"], reasons)
+    if result.findings:
+        output.table("not as expected", [*HEADS[:-1], "would go"], [list(one.line) for one in result.findings])
+    if result.stop_reason is not None:
+        output.line(f"would stop: {result.stop_reason}")
     output.line(
         f"{count(result.rows)} rows → {count(result.read)} events = {count(result.admitted)} would be admitted"
         f" + {count(result.quarantined)} quarantined; nothing was written"
@@ -217,5 +219,6 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
     output.result(
         plain({"verdict": result.verdict, "rows": result.rows, "read": result.read, "admitted": result.admitted})
         | {"quarantined": result.quarantined, "checks": result.checks.to_dicts(), "reasons": result.reasons.to_dicts()}
+        | {"findings": plain(list(result.findings)), "stop_reason": result.stop_reason}
     )
     return 1 if result.verdict == "stop" else 0

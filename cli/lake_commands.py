@@ -7,13 +7,17 @@ from pathlib import Path
 
 import click
 
+from ..pipelines.ingest import IngestResult
 from ..pipelines.lake import Lake
 from ..pipelines.run import Run
+from ..quality.findings import HEADS
 from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import DEFAULT_BUCKETS
 from .options import ID, TIME, json_option, lake_argument
 from .output import Output, account, count, size
+
+_FINDINGS_MAX = 12
 
 
 @click.command()
@@ -72,7 +76,7 @@ def _flat(result: object) -> dict[str, object]:
     return dict(plain(result))
 
 
-def _notes(lake: Lake, contract: str, result: object, output: Output) -> None:
+def _notes(lake: Lake, contract: str, result: IngestResult, output: Output) -> None:
     flat = _flat(result)
     done, ignored, skipped = flat["files_done_before"], flat["ignored_columns"], flat["skipped_files"]
     if done:
@@ -81,8 +85,10 @@ def _notes(lake: Lake, contract: str, result: object, output: Output) -> None:
         output.line(f"        columns that contract {contract} does not read: {', '.join(map(str, ignored))}")  # type: ignore[call-overload]
     if skipped:
         output.line(f"        files of another kind, not read: {', '.join(map(str, skipped))}")  # type: ignore[call-overload]
+    if result.findings:
+        output.table("not as expected", list(HEADS), [list(one.line) for one in result.findings[:_FINDINGS_MAX]])
     if flat["quarantined"]:
-        output.line(f"        why: reclake quarantine list {lake.catalog.root}")
+        output.line(f"        more: reclake quarantine list {lake.catalog.root} --contract {contract}")
 
 
 def _follow(lake: Lake, contract: str, source: tuple[str, ...], poll: float, output: Output) -> int:

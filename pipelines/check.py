@@ -9,13 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
-from ..quality import gate
+from ..quality import results
+from ..quality.findings import Finding, findings, merged
 from ..schemas.contract import Contract
 from ..schemas.errors import ReclakeError
 from ..schemas.pii import Key
 from ..storage.catalog import Catalog
 from . import resolving, sources
-from .ingest import BATCH_ROWS, rejected_rows, stamp_and_admit, target_of
+from .ingest import BATCH_ROWS, refused_reasons, rejected_rows, stamp_and_admit, target_of
 from .private import Shield, columns_of
 from .run import Run
 
@@ -31,6 +32,8 @@ class CheckResult:
     verdict: str
     checks: pl.DataFrame  # check, column, severity, expected, evaluated, unexpected
     reasons: pl.DataFrame  # check, column, expected, got, rows
+    findings: tuple[Finding, ...]  # what would not be as expected, worst first
+    stop_reason: str | None
 
 
 def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, run: Run | None = None) -> CheckResult:
@@ -41,19 +44,28 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     shield = Shield(columns_of(contract), Key("check", secrets.token_bytes(32))) if contract.hides else None
     rows = read = admitted = quarantined = 0
     verdicts = set[str]()
-    checks: list[gate.CheckResult] = []
+    checks: list[results.CheckResult] = []
     reasons: list[pl.DataFrame] = []
+    found: list[tuple[Finding, ...]] = []
+    stop_reason = None
     for path in sources.discover(paths).files:
-        for found in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
-            batch = found if shield is None else shield.rows(found)
+        for read_batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
+            batch = read_batch if shield is None else shield.rows(read_batch)
             try:
                 resolved = resolving.resolve(batch.frame, contract)
             except ReclakeError as error:
                 raise error.within(path) from None
             refused = resolved.rejected.height + len(batch.undecodable)
             _, admission = stamp_and_admit(
-                target, resolved.rows, arrival_us=run.now_us(), verdict_id="check", refused_before=refused
+                target,
+                resolved.rows,
+                arrival_us=run.now_us(),
+                verdict_id="check",
+                refused_before=refused,
+                absent=resolved.absent,
             )
+            found.append(findings(admission, refused_reasons(batch, resolved)))
+            stop_reason = stop_reason or admission.stop_reason
             rejected = rejected_rows(batch, resolved, admission)
             rows += batch.source_rows
             read += resolved.rows.height + refused
@@ -62,7 +74,17 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
             verdicts.add(admission.verdict)
             checks += admission.checks
             reasons.append(rejected.select("reasons").explode("reasons").unnest("reasons"))
-    return CheckResult(rows, read, admitted, quarantined, _worst(verdicts), _checks(checks), summary(reasons))
+    return CheckResult(
+        rows,
+        read,
+        admitted,
+        quarantined,
+        _worst(verdicts),
+        _checks(checks),
+        summary(reasons),
+        merged(found),
+        stop_reason,
+    )
 
 
 def summary(reasons: list[pl.DataFrame]) -> pl.DataFrame:
@@ -80,7 +102,7 @@ def summary(reasons: list[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def _checks(checks: list[gate.CheckResult]) -> pl.DataFrame:
+def _checks(checks: list[results.CheckResult]) -> pl.DataFrame:
     schema = {"check": pl.String, "column": pl.String, "severity": pl.String, "expected": pl.String}
     frame = pl.DataFrame(
         {

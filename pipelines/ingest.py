@@ -7,7 +7,7 @@ after it, from what the commit carries, so that a kill in between loses neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
+from ..quality.findings import Finding, findings, merged, table_of
 from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
@@ -50,6 +51,7 @@ class IngestResult:
     bytes: int
     ignored_columns: tuple[str, ...]
     skipped_files: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()  # what was not as expected, worst first
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Counts:
     admitted: int = 0
     quarantined: int = 0
     duplicates: int = 0
+    findings: tuple[Finding, ...] = ()
 
     def plus(self, other: Counts) -> Counts:
         return Counts(
@@ -69,6 +72,7 @@ class Counts:
             self.admitted + other.admitted,
             self.quarantined + other.quarantined,
             self.duplicates + other.duplicates,
+            merged([self.findings, other.findings]),
         )
 
 
@@ -87,7 +91,7 @@ class Target:
 def target_of(catalog: Catalog, contract: Contract) -> Target:
     """Where rows of this contract go; the suite is compiled here, once."""
     schema = shapes.events(contract) if contract.kind == "events" else shapes.content(contract)
-    suite = compile_suite(contract.expectations, schema, name=contract.name)
+    suite = compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal)
     return Target(catalog, contract, schema, stored_schema(contract, schema), suite, catalog.table(contract.table))
 
 
@@ -148,6 +152,7 @@ def ingest(
         bytes=size,
         ignored_columns=tuple(sorted(ignored)),
         skipped_files=tuple(str(path) for path in found.skipped),
+        findings=counts.findings,
     )
 
 
@@ -185,7 +190,12 @@ def ingest_batch(
     while True:
         version = target.table.version
         stamped, admission = stamp_and_admit(
-            target, resolved.rows, arrival_us=arrival_us, verdict_id=verdict_id, refused_before=refused
+            target,
+            resolved.rows,
+            arrival_us=arrival_us,
+            verdict_id=verdict_id,
+            refused_before=refused,
+            absent=resolved.absent,
         )
         fresh = fresh_rows(target, admission.admitted, version)
         admitted = admission.admitted.keep(fresh)
@@ -196,6 +206,7 @@ def ingest_batch(
             admitted=admitted.rows.num_rows,
             quarantined=quarantined,
             duplicates=admission.admitted.rows.num_rows - admitted.rows.num_rows,
+            findings=findings(admission, refused_reasons(batch, resolved)),
         )
         late = int(
             stamped.select((pl.col("known_at") - pl.col(happened(target.contract)) >= pl.duration(days=1)).sum()).item()
@@ -214,8 +225,9 @@ def ingest_batch(
             late=late,
         )
         if admission.verdict == "stop":
-            _stop(target, admission, verdict, source_name, batch)
-        _quarantine(target, batch, resolved, admission, source_name=source_name, key=key, at_us=arrival_us, run=run)
+            _stop(target, admission, verdict, source_name, batch, counts.findings)
+        rejected = rejected_rows(batch, resolved, admission)
+        _quarantine(target, batch, rejected, source_name=source_name, key=key, at_us=arrival_us, run=run)
         carried = Carried(cursor, batch.end_row, verdict)
         try:
             target.table.append(
@@ -233,7 +245,13 @@ def ingest_batch(
 
 
 def stamp_and_admit(
-    target: Target, rows: pl.DataFrame, *, arrival_us: int, verdict_id: str, refused_before: int = 0
+    target: Target,
+    rows: pl.DataFrame,
+    *,
+    arrival_us: int,
+    verdict_id: str,
+    refused_before: int = 0,
+    absent: Collection[str] = (),
 ) -> tuple[pl.DataFrame, gate.Admission]:
     """Resolved rows, stamped against what is sealed now, and what the gate says of them.
 
@@ -246,10 +264,18 @@ def stamp_and_admit(
         sealed_us=target.catalog.barrier_us(target.table),
         buckets=target.catalog.buckets,
     )
-    return stamped, admit_stamped(target, stamped, verdict_id=verdict_id, refused_before=refused_before)
+    admission = admit_stamped(target, stamped, verdict_id=verdict_id, refused_before=refused_before, absent=absent)
+    return stamped, admission
 
 
-def admit_stamped(target: Target, stamped: pl.DataFrame, *, verdict_id: str, refused_before: int = 0) -> gate.Admission:
+def admit_stamped(
+    target: Target,
+    stamped: pl.DataFrame,
+    *,
+    verdict_id: str,
+    refused_before: int = 0,
+    absent: Collection[str] = (),
+) -> gate.Admission:
     """What the gate says of stamped rows; those it admits in the columns in which the table keeps them."""
     admission = gate.admit(
         stamped.select(target.schema.names).to_arrow(),
@@ -259,7 +285,9 @@ def admit_stamped(target: Target, stamped: pl.DataFrame, *, verdict_id: str, ref
         contract_version=target.contract.version,
         verdict_id=verdict_id,
         quarantine_limit=target.contract.quarantine_limit,
+        quarantine_limit_rows=target.contract.quarantine_limit_rows,
         refused_before=refused_before,
+        absent=absent,
     )
     return replace(admission, admitted=admission.admitted.stored_as(target.stored))
 
@@ -310,8 +338,7 @@ def _main_day(stamped: pl.DataFrame, column: str) -> date | None:
 def _quarantine(
     target: Target,
     batch: sources.SourceBatch,
-    resolved: resolving.Resolved,
-    admission: gate.Admission,
+    rejected: pl.DataFrame,
     *,
     source_name: str,
     key: str,
@@ -322,7 +349,7 @@ def _quarantine(
     table = target.catalog.table("quarantine")
     cursor = cursor_of(target.contract, key)
     done = table.transaction(cursor) or 0
-    rejected = rejected_rows(batch, resolved, admission).filter(pl.col("row") >= done)
+    rejected = rejected.filter(pl.col("row") >= done)
     if rejected.is_empty():
         return
     rows = quarantine_rows(target, rejected, source_name=source_name, key=key, at_us=at_us, run=run)
@@ -346,6 +373,15 @@ def quarantine_rows(
         pl.lit(run.id).alias("run_id"),
     ).select(shapes.QUARANTINE.names)
     return gate.record(rows.to_arrow(), shapes.QUARANTINE, name="quarantine")
+
+
+def refused_reasons(batch: sources.SourceBatch, resolved: resolving.Resolved) -> list[pl.DataFrame]:
+    """Why rows did not get so far as the gate: frames of `reasons`."""
+    undecodable = [[dict(bad.reason)] for bad in batch.undecodable]
+    return [
+        resolved.rejected,
+        pl.DataFrame({"reasons": undecodable}, schema=resolved.rejected.select("reasons").schema),
+    ]
 
 
 def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admission: gate.Admission) -> pl.DataFrame:
@@ -385,7 +421,12 @@ def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admi
 
 
 def _stop(
-    target: Target, admission: gate.Admission, verdict: pa.Table, source_name: str, batch: sources.SourceBatch
+    target: Target,
+    admission: gate.Admission,
+    verdict: pa.Table,
+    source_name: str,
+    batch: sources.SourceBatch,
+    found: Sequence[Finding],
 ) -> None:
     """Store the verdict of a batch that may not be written, and say so."""
     target.catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
@@ -394,5 +435,7 @@ def _stop(
         where=f"{source_name}, rows {batch.first_row} to {batch.end_row - 1}, contract {target.contract.name}",
         expected="every critical check to pass",
         got=admission.stop_reason,
-        hint="mend the source or the contract, then run the same command again; it goes on where it stopped",
+        hint="mend the source or the contract, then run the same command again; it goes on where it stopped; more: "
+        f"reclake contract check {target.catalog.root} {target.contract.name} {source_name}",
+        table=table_of(found),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..quality.columns import POLARS_FAILURES
 from ..schemas.avro import split_nullable
 from ..schemas.contract import Contract, Field
 from ..schemas.errors import ContractError
@@ -21,7 +22,6 @@ from ..schemas.pii import Key, pseudonyms
 from ..storage import keys
 from ..storage.catalog import Catalog
 from .resolving.casts import cast
-from .resolving.isolate import POLARS_FAILURES
 from .sources import SourceBatch, Undecodable
 
 NOT_KEPT = "not kept: the contract has personal data"

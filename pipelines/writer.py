@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
+from ..quality.findings import findings, table_of
 from ..schemas import shapes
 from ..schemas.errors import GateError, ReclakeError
 from ..storage.catalog import SEAL, Catalog
@@ -225,6 +226,8 @@ class EventWriter:
             contract_version=target.contract.version,
             verdict_ids=[one.verdict_id for one in sent],
             quarantine_limit=target.contract.quarantine_limit,
+            quarantine_limit_rows=target.contract.quarantine_limit_rows,
+            absent=resolved.absent,
         )
         told = _days_and_lateness(stamped, of_batch, happened(target.contract))
         gated = []
@@ -307,6 +310,7 @@ class EventWriter:
             expected="every critical check to pass",
             got=gated.admission.stop_reason,
             hint="mend the rows or the contract, then append the batch again under the same number",
+            table=table_of(findings(gated.admission)),
         )
 
 

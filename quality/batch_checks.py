@@ -25,7 +25,13 @@ SAMPLE_MAX = 20
 
 
 def batch_check(
-    e: Expectation, columns: Sequence[Column], expected: str, observe: Sequence[pl.Expr], judge: Judge
+    e: Expectation,
+    columns: Sequence[Column],
+    expected: str,
+    observe: Sequence[pl.Expr],
+    judge: Judge,
+    *,
+    names_values: bool = False,
 ) -> BatchCheck:
     return BatchCheck(
         type=e.type,
@@ -35,6 +41,7 @@ def batch_check(
         evaluated=e.rows,
         observe=tuple(observe),
         judge=judge,
+        names_values=names_values,
     )
 
 
@@ -106,7 +113,8 @@ def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr])
 
     bounds = Bounds.of(e, fit, required=False)
     expected = bounds.show(column.show, prefix=f"{name} ")
-    return batch_check(e, [column], expected, [aggregate(present_values(e, column))], _in_bounds(bounds, column.show))
+    observe, judge = [aggregate(present_values(e, column))], _in_bounds(bounds, column.show)
+    return batch_check(e, [column], expected, observe, judge, names_values=True)
 
 
 def distinct_count(e: Expectation) -> BatchCheck:
@@ -168,6 +176,7 @@ def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allow
         # A sample in order, so that the same batch gives the same verdict.
         [outside.len(), outside.bottom_k(SAMPLE_MAX).sort().implode(), values.filter(inside).unique().implode()],
         judge,
+        names_values=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
@@ -13,6 +13,7 @@ from ..schemas.errors import SuiteError
 from .columns import Column, Kind, find
 
 Severity = Literal["critical", "error", "warning"]
+PERSONAL = "(personal)"  # in place of a value that a contract keeps for a purpose
 COMMON_KEYS = frozenset({"row_condition", "condition_parser", "batch_id"})
 
 
@@ -40,6 +41,10 @@ class RowCheck:
     evaluated: pl.Expr
     got: pl.Expr
 
+    def masked(self) -> RowCheck:
+        """The same check, of a column whose values nobody is to be shown."""
+        return replace(self, got=pl.lit(PERSONAL))
+
     def met(self, evaluated: int, unexpected: int) -> bool:
         """As GX has it: nothing to look at is success; else the share that conforms is at least `mostly`."""
         return evaluated == 0 or (evaluated - unexpected) / evaluated >= self.mostly
@@ -47,7 +52,10 @@ class RowCheck:
 
 @dataclass(frozen=True, slots=True)
 class BatchCheck:
-    """A check with one answer for the batch. `judge` is given the values of `observe`, in order."""
+    """A check with one answer for the batch. `judge` is given the values of `observe`, in order.
+
+    `names_values`: what was observed is values of rows (a minimum, the values outside of a set), not counts or means.
+    """
 
     type: str
     columns: tuple[str, ...]
@@ -56,6 +64,14 @@ class BatchCheck:
     evaluated: pl.Expr
     observe: tuple[pl.Expr, ...]
     judge: Callable[[Sequence[Any]], Outcome]
+    names_values: bool = False
+
+    def masked(self) -> BatchCheck:
+        """The same check, of a column whose values nobody is to be shown."""
+        judge = self.judge
+        if not self.names_values:
+            return self
+        return replace(self, judge=lambda values: Outcome(judge(values).success, None, PERSONAL))
 
 
 Check = RowCheck | BatchCheck

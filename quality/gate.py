@@ -7,10 +7,10 @@ the rows that are rejected are looked at again, for their reasons.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -19,13 +19,13 @@ import pyarrow as pa
 from ..schemas.errors import GateError
 from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
-from .expectation import BatchCheck, RowCheck, Severity
+from .expectation import BatchCheck, RowCheck
 from .reasons import REJECTED, Failure, collect, missing
+from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_rows, of_schema, told
 from .suite import CompiledSuite, frame_of
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
 
-SCHEMA = "schema"  # the check that rows conform to the schema
 BATCH = "batch"  # the row of the verdicts table that sums a batch up
 
 _SEAL = object()
@@ -78,25 +78,6 @@ def join(parts: Sequence[Admitted]) -> Admitted:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What one check saw in one batch.
-
-    `evaluated` and `unexpected` count rows; `value` is what was observed as a number (times in µs), for checks of the
-    batch; `observed` says it for a person. Unmet means `success` is false, `mostly` taken into account.
-    """
-
-    check: str
-    column: str | None
-    severity: Severity
-    success: bool
-    evaluated: int
-    unexpected: int
-    expected: str
-    observed: str
-    value: Any = None
-
-
-@dataclass(frozen=True, slots=True)
 class Admission:
     """A gate's answer for one batch.
 
@@ -121,13 +102,19 @@ def admit(
     contract_version: int,
     verdict_id: str,
     quarantine_limit: float = 1.0,
+    quarantine_limit_rows: int | None = None,
     refused_before: int = 0,
+    absent: Collection[str] = (),
 ) -> Admission:
     """Judges a batch that has the columns of `schema`, in any order, by `schema` and `suite`.
 
-    A critical check that is unmet stops the batch, and so does a rejected share above `quarantine_limit` (0 to 1), in
-    which the rows count that did not get so far as the gate (`refused_before`).
-    Rows that fail a check whose `mostly` is met all the same are admitted.
+    A critical check that is unmet stops the batch, and so does a rejected share above `quarantine_limit` (0 to 1) or
+    more rejected rows than `quarantine_limit_rows`, where the rows count that did not get so far as the gate
+    (`refused_before`). Rows that fail a check whose `mostly` is met all the same are admitted.
+
+    A check that cannot be evaluated is unmet. One whose column the source did not have (`absent`: the batch has nulls
+    or defaults there) rejects no row. One that Polars cannot evaluate on these rows stops the batch unless it is a
+    warning: nobody can say which rows fail it.
 
     Raises:
         GateError: the batch has other columns or types than `schema`, or than the suite was compiled for.
@@ -136,8 +123,8 @@ def admit(
     _check_suite(suite, schema, contract)
     frame = frame_of(batch, suite)
     nulls = missing(batch, schema)
-    checks, failures = _judge(suite, frame, batch.num_rows)
-    checks.insert(0, _schema_result(nulls, batch.num_rows))
+    checks, failures, unknown = _judge(suite, frame, batch.num_rows, absent)
+    checks.insert(0, of_schema(nulls, batch.num_rows))
     failures[:0] = [Failure(SCHEMA, path, "error", "not null", rows, pl.lit("null")) for path, rows in nulls]
 
     rejected = np.zeros(batch.num_rows, dtype=np.bool_)
@@ -145,7 +132,8 @@ def admit(
         if failure.severity != "warning":
             rejected[failure.rows] = True
     out = int(rejected.sum()) + refused_before
-    stop_reason = _stop_reason(checks, out, batch.num_rows + refused_before, quarantine_limit)
+    all_rows = batch.num_rows + refused_before
+    stop_reason = unknown or _stop_reason(checks, out, all_rows, quarantine_limit, quarantine_limit_rows)
     rows = batch.slice(0, 0) if stop_reason else batch
     if rejected.any() and not stop_reason:
         rows = batch.filter(pa.array(~rejected))
@@ -167,6 +155,8 @@ def admit_each(
     contract_version: int,
     verdict_ids: Sequence[str],
     quarantine_limit: float = 1.0,
+    quarantine_limit_rows: int | None = None,
+    absent: Collection[str] = (),
 ) -> list[Admission]:
     """What `admit` says of each batch, in the time that one large batch takes where nearly all rows are good.
 
@@ -183,6 +173,8 @@ def admit_each(
             contract_version=contract_version,
             verdict_id=verdict_ids[i],
             quarantine_limit=quarantine_limit,
+            quarantine_limit_rows=quarantine_limit_rows,
+            absent=absent,
         )
 
     alike = len({batch.schema for batch in batches}) == 1
@@ -195,6 +187,8 @@ def admit_each(
     ends = np.cumsum([batch.num_rows for batch in batches])
     failing = [rows for _, rows in missing(whole, schema)]
     answers = suite.run(frame)
+    if any(name.endswith(".error") for name in answers):
+        return [alone(i) for i in range(len(batches))]
     failing += [answers[f"{i}.fails"].to_numpy() for i in range(len(suite.checks))]
     bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
     evaluated = suite.evaluated_each(frame, ends)
@@ -205,11 +199,14 @@ def admit_each(
             admissions.append(alone(i))
             continue
         size = batches[i].num_rows
-        checks = [_schema_result([], size)] + [
-            _row_result(check, ", ".join(check.columns) or None, frame, count, np.empty(0, np.int64), True)
+        checks = [of_schema([], size)] + [
+            not_there(check, count, size, absent) or of_rows(check, frame, count, np.empty(0, np.int64), True)
             for check, count in zip(suite.checks, evaluated[i], strict=True)
             if isinstance(check, RowCheck)
         ]
+        if not all(check.success for check in checks):
+            admissions.append(alone(i))
+            continue
         admitted = Admitted(exact.slice(end - size, size), contract, contract_version, verdict_ids[i], _SEAL)
         admissions.append(Admission(admitted, _NONE_REJECTED.clone(), tuple(checks), "pass", None))
     return admissions
@@ -232,61 +229,48 @@ def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
     return Admitted(_exactly(rows, schema, name), name, 0, "", _SEAL)
 
 
-def _judge(suite: CompiledSuite, frame: pl.DataFrame, rows: int) -> tuple[list[CheckResult], list[Failure]]:
+def _judge(
+    suite: CompiledSuite, frame: pl.DataFrame, rows: int, absent: Collection[str]
+) -> tuple[list[CheckResult], list[Failure], str | None]:
+    """What every check saw, the unmet ones about rows, and why the batch stops where one that rejects has no answer."""
     answers = suite.run(frame)
     results: list[CheckResult] = []
     failures: list[Failure] = []
+    unknown = None
     for i, check in enumerate(suite.checks):
-        column = ", ".join(check.columns) or None
+        broken = answers.get(f"{i}.error")
+        if broken is not None:
+            results.append(not_evaluated(check, broken))
+            if check.severity != "warning":
+                unknown = unknown or told(results[-1])
+            continue
         evaluated = int(answers[f"{i}.evaluated"])
+        nothing = not_there(check, evaluated, rows, absent)
+        if nothing is not None:
+            results.append(nothing)
+            continue
         if isinstance(check, BatchCheck):
             seen = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
-            results.append(
-                CheckResult(
-                    check.type,
-                    column,
-                    check.severity,
-                    seen.success,
-                    evaluated,
-                    0,
-                    check.expected,
-                    seen.observed,
-                    seen.value,
-                )
-            )
+            results.append(of_batch(check, evaluated, seen))
             continue
         failing = answers[f"{i}.fails"].to_numpy()
         success = check.met(evaluated, len(failing))
-        results.append(_row_result(check, column, frame, evaluated, failing, success))
+        results.append(of_rows(check, frame, evaluated, failing, success))
         if not success:
-            failures.append(Failure(check.type, column, check.severity, check.expected, failing, check.got))
-    return results, failures
+            failures.append(Failure(check.type, column_of(check), check.severity, check.expected, failing, check.got))
+    return results, failures, unknown
 
 
-def _row_result(
-    check: RowCheck, column: str | None, frame: pl.DataFrame, evaluated: int, failing: np.ndarray, success: bool
-) -> CheckResult:
-    observed = f"{len(failing)} of {evaluated} rows"
-    if len(failing):
-        example = frame[int(failing[0]) : int(failing[0]) + 1].select(check.got.alias("got"))["got"][0]
-        observed += f", e.g. {example}"
-    expected = check.expected if check.mostly == 1 else f"{check.expected}, in {check.mostly:.6g} of rows or more"
-    return CheckResult(check.type, column, check.severity, success, evaluated, len(failing), expected, observed)
-
-
-def _schema_result(nulls: list[tuple[str, np.ndarray]], rows: int) -> CheckResult:
-    bad = len(np.unique(np.concatenate([at for _, at in nulls]))) if nulls else 0
-    observed = "; ".join(f"{path}: null in {len(at)} rows" for path, at in nulls) or "as expected"
-    return CheckResult(SCHEMA, None, "error", bad == 0, rows, bad, "no null where the schema allows none", observed)
-
-
-def _stop_reason(checks: Sequence[CheckResult], rejected: int, rows: int, limit: float) -> str | None:
+def _stop_reason(
+    checks: Sequence[CheckResult], rejected: int, rows: int, limit: float, limit_rows: int | None
+) -> str | None:
     for result in checks:
         if result.severity == "critical" and not result.success:
-            of = f" of {result.column}" if result.column else ""
-            return f"{result.check}{of}: expected {result.expected}, got {result.observed}"
+            return told(result)
     if rows and rejected / rows > limit:
         return f"{rejected} of {rows} rows rejected, more than the contract's quarantine limit of {limit:.6g}"
+    if limit_rows is not None and rejected > limit_rows:
+        return f"{rejected} of {rows} rows rejected, more than the contract's quarantine limit of {limit_rows} rows"
     return None
 
 

@@ -13,8 +13,9 @@ first to "warning" ("warning", "info") and raises the second to "critical".
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -25,7 +26,7 @@ import pyarrow as pa
 
 from ..schemas.errors import SuiteError
 from . import batch_checks, drift, list_checks, order_checks, row_checks
-from .columns import Column, columns_of
+from .columns import POLARS_FAILURES, Column, columns_of
 from .conditions import compile_condition
 from .expectation import Check, Expectation, RowCheck, Severity
 
@@ -51,12 +52,21 @@ class CompiledSuite:
     plan: tuple[pl.Expr, ...]
 
     def run(self, frame: pl.DataFrame) -> dict[str, Any]:
-        """The plan's row: a Series of row indexes (UInt32, rising) for each `fails`, scalars and lists else."""
-        if not self.plan:
-            return {}
-        # The streaming engine, the default, takes twice as long on a frame that is in memory anyway.
-        answers = frame.lazy().select(self.plan).collect(engine="in-memory")
-        return {answer.name: answer[0] for answer in answers}
+        """The plan's row: a Series of row indexes (UInt32, rising) for each `fails`, scalars and lists else.
+
+        Where Polars cannot evaluate a check on these rows, `{i}.error` says why, and the check has no other answer.
+        """
+        try:
+            return _selected(frame, self.plan)
+        except POLARS_FAILURES:
+            answers: dict[str, Any] = {}
+            for i in range(len(self.checks)):
+                mine = [expr for expr in self.plan if expr.meta.output_name().startswith(f"{i}.")]
+                try:
+                    answers |= _selected(frame, mine)
+                except POLARS_FAILURES as error:
+                    answers[f"{i}.error"] = " ".join(str(error).split())[:200]
+            return answers
 
     def evaluated_each(self, frame: pl.DataFrame, ends: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
         """For each run of rows that ends before one of `ends` (rising), how many of its rows each check looks at."""
@@ -73,8 +83,20 @@ class CompiledSuite:
         return [each.get(i, (0,) * len(self.checks)) for i in range(len(ends))]
 
 
-def compile_suite(suite: Mapping[str, Any], schema: pa.Schema, *, name: str) -> CompiledSuite:
+def _selected(frame: pl.DataFrame, plan: Sequence[pl.Expr]) -> dict[str, Any]:
+    if not plan:
+        return {}
+    # The streaming engine, the default, takes twice as long on a frame that is in memory anyway.
+    answers = frame.lazy().select(plan).collect(engine="in-memory")
+    return {answer.name: answer[0] for answer in answers}
+
+
+def compile_suite(
+    suite: Mapping[str, Any], schema: pa.Schema, *, name: str, personal: Collection[str] = ()
+) -> CompiledSuite:
     """The suite's checks against `schema`. `name` is that of the contract, for messages.
+
+    Of columns that are `personal` no value is named, neither as an example nor as what was observed.
 
     Raises:
         SuiteError: the suite is malformed, or holds an expectation that is unknown, has an unknown or unfit argument,
@@ -89,7 +111,8 @@ def compile_suite(suite: Mapping[str, Any], schema: pa.Schema, *, name: str) -> 
             got=repr(suite)[:80],
         )
     columns = columns_of(schema)
-    checks = tuple(_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw))
+    found = [_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw)]
+    checks = tuple(check.masked() if roots(check) & set(personal) else check for check in found)
     plan: list[pl.Expr] = []
     for i, check in enumerate(checks):
         plan.append(check.evaluated.alias(f"{i}.evaluated"))
@@ -172,6 +195,11 @@ def _try_out(compiled: CompiledSuite, schema: pa.Schema) -> None:
                 where=f"suite of {compiled.name}, expectation {i}, {check.type}",
                 got=" ".join(str(error).split())[:200],
             ) from None
+
+
+def roots(check: Check) -> set[str]:
+    """The columns of the table that a check looks at; of `history[].item_id` it is `history`."""
+    return {re.split(r"[.\[]", column)[0] for column in check.columns} | set(check.columns)
 
 
 def frame_of(batch: pa.Table, suite: CompiledSuite) -> pl.DataFrame:

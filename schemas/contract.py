@@ -24,6 +24,16 @@ from . import avro
 from .errors import ContractError, MappingError
 
 FIELD_ID = "field-id"
+_POLICY = (
+    "kind",
+    "table",
+    "feed",
+    "available_at",
+    "quarantine_limit",
+    "quarantine_limit_rows",
+    "mapping",
+    "owner",
+)
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 Feed = Literal["live", "bootstrap"]
@@ -108,13 +118,19 @@ class Contract:
     fields: tuple[Field, ...]
     suite: str
     mapping: Mapping | None
-    quarantine_limit: float
+    quarantine_limit: float  # share of a batch
+    quarantine_limit_rows: int | None  # of a batch
     owner: str | None = None  # of content: the field with the user who uploaded the item
 
     @property
     def arrow(self) -> pa.Schema:
         """The Arrow schema of rows of this contract, in the contract's order; what is dropped has no column."""
         return pa.schema([field.arrow for field in self.fields if field.pii != "drop"])
+
+    @property
+    def personal(self) -> frozenset[str]:
+        """Fields whose values are kept as they are for a purpose, and shown nowhere else."""
+        return frozenset(field.name for field in self.fields if field.pii == "keep")
 
     @property
     def hides(self) -> bool:
@@ -163,6 +179,8 @@ class Contract:
             "available_at": self.available_at,
             "quarantine_limit": self.quarantine_limit,
         }
+        if self.quarantine_limit_rows is not None:
+            policy["quarantine_limit_rows"] = self.quarantine_limit_rows
         if self.owner is not None:
             policy["owner"] = self.owner
         if self.mapping is not None:
@@ -217,17 +235,22 @@ def parse(
             "not a contract name", where=where, expected="lower-case letters, digits and _, a letter first", got=name
         )
     policy = dict(policy or {})
-    unknown = sorted(set(policy) - {"kind", "table", "feed", "available_at", "quarantine_limit", "mapping", "owner"})
+    unknown = sorted(set(policy) - set(_POLICY))
     if unknown:
         raise ContractError(
             "unknown policy entry",
             where=where,
-            expected="kind, table, feed, available_at, quarantine_limit, mapping, owner",
+            expected=", ".join(_POLICY),
             got=", ".join(unknown),
         )
     limit = policy.get("quarantine_limit", 1.0)
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
         raise ContractError("not a quarantine limit", where=where, expected="a share from 0 to 1", got=repr(limit))
+    limit_rows = policy.get("quarantine_limit_rows")
+    if limit_rows is not None and (isinstance(limit_rows, bool) or not isinstance(limit_rows, int) or limit_rows < 0):
+        raise ContractError(
+            "not a quarantine limit in rows", where=where, expected="a whole number, 0 or more", got=repr(limit_rows)
+        )
     kind = _choice(policy, "kind", ("events", "content"), where)
     if policy.get("table", kind) != kind:
         raise ContractError(f"{kind} have one table", where=where, expected=f'"table": "{kind}"', got=policy["table"])
@@ -245,6 +268,7 @@ def parse(
         suite=json.dumps(suite or {"name": name, "expectations": []}, sort_keys=True),
         mapping=_mapping(policy["mapping"], fields, where) if policy.get("mapping") is not None else None,
         quarantine_limit=float(limit),
+        quarantine_limit_rows=limit_rows,
         owner=_owner(policy.get("owner"), kind, fields, where),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 
@@ -116,7 +117,23 @@ class SourceError(ReclakeError, ValueError):
 
 
 class GateError(ReclakeError, ValueError):
-    """A critical check failed: nothing of the batch was written."""
+    """A critical check failed: nothing of the batch was written. `table`: the unmet checks, as lines of text."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        got: object = None,
+        hint: str | None = None,
+        table: Sequence[str] = (),
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, got=got, hint=hint)
+        self.table = tuple(table)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *([""] if self.table else []), *[f"  {line}" for line in self.table]])
 
 
 class SuiteError(ReclakeError, ValueError):

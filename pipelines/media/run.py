@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
+from ...quality.findings import findings, table_of
 from ...quality.suite import compile_suite
 from ...schemas import plan as plans
 from ...schemas import shapes
@@ -142,7 +143,7 @@ def _job(catalog: Catalog, contract: Contract, plan: Plan, *, source: str, now_u
         catalog=catalog,
         contract=contract,
         schema=schema,
-        suite=compile_suite(contract.expectations, schema, name=contract.name),
+        suite=compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal),
         plan=plan,
         identity=plan.identity(signatures()),
         media=media_columns(plan),
@@ -244,6 +245,7 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
             contract_version=job.contract.version,
             verdict_id=cursor,
             quarantine_limit=job.contract.quarantine_limit,
+            quarantine_limit_rows=job.contract.quarantine_limit_rows,
         )
         _record_verdict(job, admission, chunk.height, cursor)
         _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
@@ -287,6 +289,7 @@ def _record_verdict(job: Job, admission: gate.Admission, items: int, cursor: str
             expected="every critical check to pass",
             got=admission.stop_reason,
             hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped",
+            table=table_of(findings(admission)),
         )
 
 

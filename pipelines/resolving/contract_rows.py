@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from ...quality.expectation import PERSONAL
 from ...schemas import shapes
 from ...schemas.contract import Contract, Field
 from ...schemas.errors import SourceError
@@ -22,12 +23,14 @@ class Resolved:
 
     `rows`: the contract's columns in its order and exact types, `_row` (Int64, the frame's row) and `_emit` (Int32,
     which event of that row), ordered by both. `rejected`: `_row`, `_emit`, `reasons` (a list of shapes.REASON), one
-    row for each event that did not resolve. `ignored`: source columns that nobody reads.
+    row for each event that did not resolve. `ignored`: source columns that nobody reads. `absent`: fields for which
+    the source has no column, so that all rows have the default, or null.
     """
 
     rows: pl.DataFrame
     rejected: pl.DataFrame
     ignored: tuple[str, ...]
+    absent: frozenset[str]
 
 
 def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
@@ -43,15 +46,16 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
     if contract.mapping is None:
         columns, ignored = _by_name(frame, contract)
         places = pl.int_range(frame.height, eager=True)
-        parts = [_conform(columns, places, 0, contract)]
+        parts, given = [_conform(columns, places, 0, contract)], set(columns)
     else:
-        parts, read = [], set[str]()
+        parts, read, given = [], set[str](), set[str]()
         dropped = {field.name for field in contract.fields if field.pii == "drop"}
         for number, declared in enumerate(contract.mapping.emits):
             emit = replace(declared, fields=tuple(pair for pair in declared.fields if pair[0] not in dropped))
             evaluated = mapping.evaluate(frame, emit, where=f"contract {contract.name}, mapping, emit {number}")
             read |= evaluated.read
             columns = {name: evaluated.rows[name] for name, _ in emit.fields}
+            given |= columns.keys()
             parts.append(_conform(columns, evaluated.places, number, contract))
             parts.append((parts[-1][0].clear(), _rejected(evaluated.failed, number)))
         ignored = tuple(name for name in frame.columns if name not in read)
@@ -59,7 +63,9 @@ def resolve(frame: pl.DataFrame, contract: Contract) -> Resolved:
     rejected = pl.concat([refused for _, refused in parts])
     if len(parts) > 1:
         rows, rejected = rows.sort(ROW, EMIT), rejected.sort(ROW, EMIT)
-    return Resolved(rows, rejected, ignored)
+    # What a source does not say of when a row was available is filled in when the row is stamped.
+    absent = frozenset(field.name for field in contract.fields) - given - {"available_at"}
+    return Resolved(rows, rejected, ignored, absent)
 
 
 def _by_name(frame: pl.DataFrame, contract: Contract) -> tuple[dict[str, pl.Series], tuple[str, ...]]:
@@ -107,9 +113,10 @@ def _conform(
                 bad = bad | source.is_null()
         if bad.any():
             fits = fits & ~bad
-            reasons.append(
-                _reasons(places.filter(bad), describe(source.filter(bad)), field.name, type_name(field.avro))
-            )
+            got = describe(source.filter(bad))
+            if field.pii == "keep":
+                got = pl.repeat(PERSONAL, len(got), dtype=pl.String, eager=True)
+            reasons.append(_reasons(places.filter(bad), got, field.name, type_name(field.avro)))
         out.append(values.alias(field.name))
     out.append(places.cast(pl.Int64).alias(ROW))
     out.append(pl.repeat(emit, len(places), dtype=pl.Int32, eager=True).alias(EMIT))

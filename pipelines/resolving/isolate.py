@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import polars as pl
+from ...quality.columns import POLARS_FAILURES
 
 T = TypeVar("T")
-
-#: What Polars raises on data it cannot take. A panic of its Rust core is a BaseException, hence by name.
-POLARS_FAILURES: tuple[type[BaseException], ...] = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 @dataclass(frozen=True, slots=True)

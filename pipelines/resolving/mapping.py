@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...quality.columns import POLARS_FAILURES
 from ...schemas.contract import Emit
 from ...schemas.errors import MappingError
-from .isolate import POLARS_FAILURES, first_line, isolate
+from .isolate import first_line, isolate
 from .suggest import did_you_mean
 
 _PLACE = "\0row"

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ...quality.columns import POLARS_FAILURES
 from ...schemas.avro import AvroType, split_nullable
 from ...schemas.contract import Contract
 from ...schemas.errors import SourceError
-from ..resolving.isolate import POLARS_FAILURES, first_line, isolate
+from ..resolving.isolate import first_line, isolate
 from .batch import Rows, SourceBatch, Undecodable, decode_reason
 from .text_stream import GZIP_FAILURES, open_text
 from .text_types import HEAD_ROWS, apply_types, declared_types
@@ -37,7 +38,8 @@ class Plan:
     that belong to decoding, by column; `numbers`: text columns tried as numbers first, which is faster. Polars takes
     only JSON numbers of the type then, so that what it takes is what the cast would give. `former`: other names that a
     field goes by; every row names its own fields, so that rows of old and new writers may stand in one file.
-    `absent`: what a field is that may be null and has another default, where a row does not name it.
+    `absent`: what a field is that may be null and has another default, where a row does not name it. `optional`: other
+    fields that the first lines do not name; where no row gives one of them, there is no such column.
     """
 
     schema: dict[str, pl.DataType]
@@ -45,6 +47,7 @@ class Plan:
     numbers: dict[str, pl.DataType]
     former: dict[str, tuple[str, ...]]
     absent: dict[str, Any]
+    optional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,9 @@ def plan(lines: Sequence[bytes], contract: Contract, *, all_fields: bool = False
         names = [name for field in wanted for name in (field.name, *field.aliases)]
         former = {field.name: field.aliases for field in wanted if field.aliases}
         absent = {field.name: field.default for field in wanted if field.nullable and field.default is not None}
-        return Plan(schema | dict.fromkeys(names, pl.String()), {}, _numbers(natural, by_name), former, absent)
+        numbers = _numbers(natural, by_name)
+        optional = frozenset() if all_fields else frozenset(names) - natural.keys() - absent.keys()
+        return Plan(schema | dict.fromkeys(names, pl.String()), {}, numbers, former, absent, optional)
     for name, dtype in natural.items():
         if name in types:
             continue
@@ -134,6 +139,9 @@ def decode(lines: Sequence[bytes], how: Plan) -> Lines:
     frame = _with_absent(
         _by_present_names(frame, how), [lines[place] for place in kept.tolist()] if how.absent else [], how
     )
+    if frame.height:
+        given = how.optional & set(frame.columns)
+        frame = frame.drop(name for name in given if frame[name].null_count() == frame.height)
     typed = apply_types(frame, how.types)
     if typed.bad:
         places = np.array([place for place, _ in typed.bad])

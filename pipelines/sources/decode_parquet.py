@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...quality.columns import POLARS_FAILURES
 from ...schemas.errors import SourceError
-from ..resolving.isolate import POLARS_FAILURES, first_line
+from ..resolving.isolate import first_line
 from .pieces import Piece, sliced
 
 _ARROW_FAILURES = (pa.ArrowException, OSError, ValueError)

@@ -369,3 +369,68 @@ def test_batches_that_are_judged_together_get_the_answers_they_would_get_alone(
         assert found.admitted.verdict_id == str(i)
         assert found.rejected.equals(alone.rejected)
         assert (found.checks, found.verdict, found.stop_reason) == (alone.checks, alone.verdict, alone.stop_reason)
+
+
+def test_more_rejected_rows_than_the_limit_stop_the_batch() -> None:
+    batch = rows(watch_ms=[-1, -2, 3, 4])
+    assert gate(batch, WATCH, quarantine_limit_rows=2).verdict == "quarantine"
+    stopped = gate(batch, WATCH, quarantine_limit_rows=2, refused_before=1)
+    assert (stopped.verdict, stopped.admitted.rows.num_rows) == ("stop", 0)
+    assert stopped.stop_reason == "3 of 5 rows rejected, more than the contract's quarantine limit of 2 rows"
+
+
+@pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "warn"), ("warning", "warn")])
+def test_a_check_of_a_column_that_the_source_does_not_have_never_passes(severity: str, verdict: str) -> None:
+    check = (WATCH[0], WATCH[1], severity)
+    batch = rows(watch_ms=[None, None])
+    assert gate(batch, check).verdict == "pass"  # the column is there, and nothing in it
+    admission = gate(batch, check, absent={"watch_ms"})
+    assert admission.verdict == verdict
+    result = admission.checks[1]
+    assert (result.success, result.evaluated) == (False, 0)
+    assert result.observed == "not evaluated: the source has no column watch_ms"
+    # One that looks at rows whose values are missing has an answer.
+    null = ("expect_column_values_to_be_null", {"column": "watch_ms"}, severity)
+    assert gate(batch, null, absent={"watch_ms"}).verdict == "pass"
+
+
+def test_batches_together_and_alone_say_the_same_of_a_column_that_is_not_there() -> None:
+    compiled = compile_suite(suite_of(WATCH, KIND), SCHEMA, name="clicks")
+    more: dict[str, Any] = {"contract": "clicks", "contract_version": 1, "absent": {"watch_ms"}}
+    batches = [rows(kind=["click"]), rows(kind=["like"])]
+    together = admit_each(batches, compiled, SCHEMA, verdict_ids=["a", "b"], **more)
+    alone = [admit(batch, compiled, SCHEMA, verdict_id=v, **more) for batch, v in zip(batches, ["a", "b"], strict=True)]
+    assert [a.verdict for a in together] == ["warn", "warn"]
+    assert [a.checks for a in together] == [a.checks for a in alone]
+
+
+@pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "stop"), ("warning", "warn")])
+def test_a_check_that_breaks_on_a_batch_never_passes_and_the_others_are_answered(severity: str, verdict: str) -> None:
+    compiled = compile_suite(suite_of((WATCH[0], WATCH[1], severity), KIND), SCHEMA, name="clicks")
+    broken = pl.col("kind").str.to_integer().alias("0.fails")
+    plan = tuple(broken if e.meta.output_name() == "0.fails" else e for e in compiled.plan)
+    compiled = dataclasses.replace(compiled, plan=plan)
+    batch = rows(kind=["click", "dislike"])
+    admission = admit(batch, compiled, SCHEMA, contract="clicks", contract_version=1, verdict_id="v")
+    assert admission.verdict == ("quarantine" if verdict == "warn" else verdict)
+    assert admission.checks[1].observed.startswith("not evaluated: ")
+    assert (admission.checks[1].success, admission.checks[2].unexpected) == (False, 1)
+    assert admit_each([batch, batch], compiled, SCHEMA, contract="clicks", contract_version=1, verdict_ids=["v", "w"])[
+        1
+    ].checks == (admission.checks)
+
+
+def test_values_of_personal_columns_are_counted_and_never_named() -> None:
+    extreme = ("expect_column_max_to_be_between", {"column": "watch_ms", "max_value": 10}, "warning")
+    mean = ("expect_column_mean_to_be_between", {"column": "watch_ms", "max_value": 10}, "warning")
+    suite = suite_of(WATCH, KIND, extreme, mean)
+    compiled = compile_suite(suite, SCHEMA, name="clicks", personal={"watch_ms", "kind"})
+    batch = rows(watch_ms=[-4711, 47], kind=["secret", "click"])
+    admission = admit(batch, compiled, SCHEMA, contract="clicks", contract_version=1, verdict_id="v")
+    assert [check.observed for check in admission.checks[1:]] == [
+        "1 of 2 rows, e.g. (personal)",
+        "1 of 2 rows, e.g. (personal)",
+        "(personal)",
+        "-2332.0",
+    ]
+    assert [r["got"] for r in admission.rejected["reasons"].to_list()[0]] == ["(personal)", "(personal)"]

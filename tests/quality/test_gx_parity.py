@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 
 from reclake.quality import drift, list_checks, order_checks
-from reclake.quality.gate import CheckResult, admit
+from reclake.quality.gate import admit
+from reclake.quality.results import CheckResult
 from reclake.quality.suite import SUPPORTED, check_with_gx, compile_suite
 
 T0 = datetime(2022, 5, 1, tzinfo=UTC)

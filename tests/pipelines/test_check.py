@@ -1,0 +1,69 @@
+"""What a gate would say of a file, and what it says when it stops: the same short table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reclake
+from reclake.pipelines.check import check
+from reclake.schemas.errors import ContractError, GateError
+
+AVSC = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
+ROW = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 1, "available_at": "2024-03-01T00:00:00Z"}
+
+
+def lake_of(folder: Path, severity: str, **policy: Any) -> reclake.Lake:
+    lake = reclake.Lake.create(folder / "lake", buckets=2)
+    (folder / "mine.avsc").write_text(AVSC.read_text())
+    checks = [
+        ("expect_column_values_to_be_in_set", {"column": "event_type", "value_set": ["view"]}),
+        ("expect_column_values_to_be_between", {"column": "watch_ms", "min_value": 0}),
+    ]
+    expectations = [{"type": type_, "kwargs": kwargs, "meta": {"severity": severity}} for type_, kwargs in checks]
+    (folder / "mine.suite.json").write_text(json.dumps({"name": "mine", "expectations": expectations}))
+    (folder / "mine.contract.json").write_text(json.dumps(policy))
+    lake.add_contract(folder / "mine.avsc")
+    return lake
+
+
+def file_of(folder: Path, kinds: list[str], **more: Any) -> Path:
+    rows = [ROW | {"event_id": str(n), "event_type": kind} | more for n, kind in enumerate(kinds)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "rows.jsonl"
+
+
+def test_a_check_and_an_ingest_find_the_same(tmp_path: Path) -> None:
+    lake, path = lake_of(tmp_path, "error"), file_of(tmp_path, ["view", "swipe"])
+    would = check(lake.catalog, lake.catalog.contract("mine"), [path])
+    did = lake.ingest("mine", path)
+    assert would.findings == did.findings
+    assert [(one.column, one.rows, one.observed, one.went) for one in did.findings] == [
+        ("event_type", 1, '1 of 2 rows, e.g. "swipe"', "quarantine"),
+        ("watch_ms", 0, "not evaluated: the source has no column watch_ms", "table"),
+    ]
+
+
+def test_a_critical_check_of_a_column_that_the_source_lacks_stops_with_a_table(tmp_path: Path) -> None:
+    lake, path = lake_of(tmp_path, "critical"), file_of(tmp_path, ["view"])
+    assert check(lake.catalog, lake.catalog.contract("mine"), [path]).verdict == "stop"
+    with pytest.raises(GateError) as caught:
+        lake.ingest("mine", path)
+    assert caught.value.table[1].split()[:3] == ["expect_column_values_to_be_between", "watch_ms", "critical"]
+    assert "reclake contract check" in str(caught.value)
+    assert str(caught.value).splitlines()[-1].endswith("nowhere")
+    assert lake.ingest("mine", file_of(tmp_path, ["view"], watch_ms=1)).admitted == 1
+
+
+def test_more_quarantined_rows_than_the_contract_allows_stop_the_batch(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, "error", quarantine_limit_rows=1)
+    assert lake.catalog.contract("mine").quarantine_limit_rows == 1
+    assert lake.ingest("mine", file_of(tmp_path, ["view", "swipe"])).quarantined == 1
+    with pytest.raises(GateError, match="limit of 1 rows"):
+        lake.ingest("mine", file_of(tmp_path, ["swipe", "swipe"]))
+    (tmp_path / "mine.contract.json").write_text('{"quarantine_limit_rows": -1}')
+    with pytest.raises(ContractError, match="quarantine limit in rows"):
+        lake.add_contract(tmp_path / "mine.avsc")

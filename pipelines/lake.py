@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..storage.pins import Pin
     from .assemble import SamplesResult
     from .evolve import Plan
+    from .feed import Feed
     from .forget import Receipt
     from .ingest import IngestResult
     from .media import MediaResult
@@ -209,6 +210,31 @@ class Lake:
             progress=report,
             run=run,
         )
+
+    def feed(
+        self,
+        recipe: str,
+        *,
+        pin: str,
+        batch_size: int,
+        days: Days | None = None,
+        window: str | None = None,
+        **given: Any,
+    ) -> Feed:
+        """A feed straight from a pin: the batches of its shards, byte for byte, made from the tables as they are read.
+
+        Looks through all the samples once when it is made. Worth it for a pass or two; what is read often is packed.
+
+        Args:
+            days, window: as `pack` takes them.
+            given: what else `Feed` takes.
+        """
+        from .feed import Feed
+        from .packing import PinnedShards
+
+        window_us = 0 if window is None else duration_us(window)
+        shards = PinnedShards(self.catalog, recipe, pin=pin, days=days, window_us=window_us)
+        return Feed(shards, batch_size=batch_size, **given)
 
     def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""

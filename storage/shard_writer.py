@@ -118,7 +118,8 @@ class ShardWriter:
         # A copy, so that the rows already written are freed.
         return table.slice(begin).combine_chunks()
 
-    def _write_chunk(self, rows: pa.Table, counts: _Counts) -> None:
+    def _store(self, rows: pa.Table) -> None:
+        """Write a chunk to the open shard, and open one before where there is none."""
         if self._writer is None:
             assert self._schema is not None
             self._sink = pa.OSFile(str(self._folder / f"shard-{len(self.shards):05d}.parquet"), "wb")
@@ -132,6 +133,12 @@ class ShardWriter:
                 write_page_checksum=True,
             )
         self._writer.write_table(rows, row_group_size=rows.num_rows)
+
+    def _is_full(self) -> bool:
+        return self._sink is not None and bool(self._sink.tell() >= self._shard_bytes)
+
+    def _write_chunk(self, rows: pa.Table, counts: _Counts) -> None:
+        self._store(rows)
         self._chunks.append(counts)
         for struct in ("samples", *_tiers(rows.schema)):
             lists = rows[struct].combine_chunks()
@@ -141,8 +148,7 @@ class ShardWriter:
         for array in (rows["user_id"], samples.field("sample_id").flatten(), samples.field("seen").flatten()):
             self._digest.update(np.ascontiguousarray(array.to_numpy()).tobytes())
         self._count_items(samples)
-        assert self._sink is not None
-        if self._sink.tell() >= self._shard_bytes:
+        if self._is_full():
             self._end_shard()
 
     def _count_nulls(self, struct: str, name: str, values: pa.Array) -> None:

@@ -35,7 +35,7 @@ class Feed:
     same number of batches. A `for` that is left early is continued by the next one.
 
     Args:
-        path: the folder of a shard set, or its URI (s3://…), which needs a `cache`.
+        path: the folder of a shard set, or its URI (s3://…), which needs a `cache`; or an open set.
         batch_size: samples in a batch of one rank.
         history: the greatest window length, at most the packed one (the default).
         seed: of the shuffle and of all else that is drawn; there is no default.
@@ -64,7 +64,7 @@ class Feed:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | ShardSet,
         *,
         batch_size: int,
         history: int | None = None,
@@ -88,7 +88,7 @@ class Feed:
     ) -> None:
         self._given = {name: value for name, value in locals().items() if name not in ("self", "path")}
         self._path = path
-        self._shards = ShardSet(path, cache)
+        self._shards = path if isinstance(path, ShardSet) else ShardSet(path, cache)
         _check(self._given, self._shards.manifest)
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._seed, self._kind, self._remainder, self._pool_samples = seed, order, remainder, pool_samples
@@ -119,7 +119,7 @@ class Feed:
         if len(self) == 0:
             raise FeedError(
                 "not one batch",
-                where=path,
+                where=self._shards.where,
                 expected=f"{batch_size * world_size if remainder == 'drop' else 1} samples or more",
                 got=f"{self.samples} samples",
             )

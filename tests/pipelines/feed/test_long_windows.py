@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reclake.pipelines.feed.windows import copy_windows, plan_windows
 from reclake.storage import shards as storage
 from reclake.storage.shards import ShardSet
 
@@ -100,3 +101,16 @@ def test_the_last_thousand_of_65_536_read_a_tenth_of_the_bytes_at_most(
     assert bytes_of(history=1000) - bare <= 0.1 * whole
     assert bytes_of(fields=["item_id"]) - bare < 0.5 * whole
     assert ShardSet(shards).events_read(1000).sum() == users * (1024 + 1_999)
+
+
+def test_windows_are_gathered_beyond_the_reach_of_32_bits() -> None:
+    far = 1 << 31
+    source = np.zeros(far + 100, dtype=np.uint8)  # of which only the pages that are written take memory
+    source[far:] = np.arange(100)
+    out = np.empty(far + 100, dtype=np.uint8)
+    starts, lengths = np.array([far + 3, far + 50, far - 2, far + 90]), np.array([7, 33, 5, 10])
+    plan = plan_windows(starts, lengths, offset=far + 1)
+    copy_windows(source, plan, out)
+    expected = np.concatenate([source[s : s + n] for s, n in zip(starts, lengths, strict=True)])
+    assert plan.offsets.tolist() == (far + 1 + np.concatenate([[0], np.cumsum(lengths)])).tolist()
+    assert out[far + 1 : plan.offsets[-1]].tolist() == expected.tolist()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reclake
-from reclake.pipelines.feed import Feed
-from reclake.pipelines.packing import PackResult, pack
+from reclake.pipelines.feed import Batch, Feed, Negatives
+from reclake.pipelines.packing import PackResult, PinnedShards, pack, source
 from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_starts
 from reclake.quality.gate import record
 from reclake.schemas import recipe as recipes
@@ -25,6 +27,7 @@ from reclake.schemas import shapes
 from reclake.schemas.errors import PinError, RecipeError, SamplesError, ShardError, StorageError
 from reclake.schemas.times import TimeError, to_us
 from reclake.storage.catalog import Catalog
+from reclake.storage.shard_writer import ShardWriter
 from reclake.storage.shards import ShardSet
 from reclake.storage.staging import clear
 
@@ -287,6 +290,81 @@ def test_content_is_gathered_as_it_was_known_at_the_request(lake: tuple[Catalog,
             assert vector.tolist() == (expected or [0, 0])
             rows += 1
     assert rows == world.samples.height
+
+
+def same(one: Batch, other: Batch) -> None:
+    """Two batches are equal byte for byte."""
+    assert one.keys() == other.keys()
+    assert one.state == other.state
+    for name in one.keys():  # noqa: SIM118 -- a batch is no mapping
+        assert one[name].tobytes() == other[name].tobytes()
+    assert one.history.keys() == other.history.keys()
+    for name, jagged in one.history.items():
+        assert jagged.values.tobytes() == other.history[name].values.tobytes()
+        assert jagged.offsets.tobytes() == other.history[name].offsets.tobytes()
+        assert (jagged.valid is None) == (other.history[name].valid is None)
+    assert one.negatives["item_id"].tobytes() == other.negatives["item_id"].tobytes()
+    assert one.content("image_embedding").tobytes() == other.content("image_embedding").tobytes()
+
+
+@pytest.mark.parametrize("given", [{}, {"history": 5, "fields": ["watch_ms"]}, {"where": "click", "workers": 2}])
+@pytest.mark.parametrize(("window_us", "part_events"), [(0, 1 << 22), (0, 300), (500_000_000, 300)])
+def test_a_feed_straight_from_a_pin_gives_the_batches_of_its_shards(
+    lake: tuple[Catalog, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    window_us: int,
+    part_events: int,
+) -> None:
+    monkeypatch.setitem(ShardWriter.__init__.__kwdefaults__, "chunk_samples", 40)  # chunks within and across buckets
+    monkeypatch.setattr(source, "PART_EVENTS", part_events)
+    pack(lake[0], "mine", pin="p", out=tmp_path / "out", window_us=window_us)
+    options: dict[str, Any] = {"batch_size": 64, "seed": 3, "pool_samples": 200, "negatives": Negatives("uniform", 2)}
+    options |= given | ({"order": "chronological"} if window_us else {})
+    packed = Feed(tmp_path / "out", **options)
+    window = f"{window_us // 1_000_000}s" if window_us else None
+    pinned = reclake.Lake(lake[0]).feed("mine", pin="p", window=window, **options)
+    assert pinned.manifest.fingerprint == packed.manifest.fingerprint
+    assert pinned.vocabularies == packed.vocabularies
+    assert len(pinned.manifest.shards[0].chunk_rows) > 5
+    for one, other in zip(pinned, packed, strict=True):
+        same(one, other)
+    again = pickle.loads(pickle.dumps(pinned))
+    packed.load_state_dict(again.state_dict())
+    same(next(iter(again)), next(iter(packed)))
+
+
+def test_what_stands_beside_pinned_shards_goes_with_them(lake: tuple[Catalog, Any]) -> None:
+    shards = PinnedShards(lake[0], "mine", pin="p")
+    folder = shards.whole("items.parquet").parent
+    assert folder.exists()
+    del shards
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_a_set_holds_the_same_samples_however_little_is_in_memory_at_once(
+    lake: tuple[Catalog, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets are 64-bit, and what is made, written and read at once is bounded: here by a few hundred events."""
+    pack(lake[0], "mine", pin="p", out=tmp_path / "whole")
+    monkeypatch.setattr(source, "PART_EVENTS", 150)
+    monkeypatch.setitem(ShardWriter.__init__.__kwdefaults__, "chunk_events", 200)
+    monkeypatch.setattr("reclake.pipelines.feed.feed.POOL_EVENTS", 400)
+    parts: list[int] = []
+    pack(lake[0], "mine", pin="p", out=tmp_path / "cut", progress=lambda done, _: parts.append(done))
+    feeds = [Feed(tmp_path / name, batch_size=64, seed=3, order="stored") for name in ("whole", "cut")]
+    assert len(parts) > 4
+    assert feeds[1].manifest.shards[0].chunk_events[0] <= 200 < feeds[0].manifest.shards[0].chunk_events[0]
+    words = [np.array(["", *feed.vocabularies["event_type"]]) for feed in feeds]  # in the order they were met
+    for one, other in zip(*feeds, strict=True):
+        assert one["sample_id"].tolist() == other["sample_id"].tolist()
+        histories = one.history, other.history
+        for name in ("item_id", "watch_ms"):
+            assert histories[0][name].values.tolist() == histories[1][name].values.tolist()
+        types = [word[1 + history["event_type"].values] for word, history in zip(words, histories, strict=True)]
+        assert types[0].tolist() == types[1].tolist()
 
 
 def test_a_pin_or_recipe_that_is_not_there_is_an_error(lake: tuple[Catalog, Any], tmp_path: Path) -> None:

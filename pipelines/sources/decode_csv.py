@@ -21,6 +21,7 @@ from ..resolving.casts import utf8
 from ..resolving.isolate import first_line
 from .batch import Rows, SourceBatch, Undecodable, decode_reason
 from .quotes import MARK, Quotes
+from .stray import STRAY, Stray, restored
 from .text_stream import GZIP_FAILURES, open_text
 from .text_types import HEAD_ROWS, apply_types, declared_types, infer_types, keeps_empty_text
 
@@ -91,14 +92,15 @@ def _header(path: Path) -> tuple[str, ...]:
 
 
 class _Tail(io.RawIOBase):
-    """Passes bytes on, text behind closing quotes marked; ends the last line if it has no end, and remembers the last
-    byte that ends no line.
+    """Passes bytes on as UTF-8, text behind closing quotes marked; ends the last line if it has no end, and remembers
+    the last byte that ends no line.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.last = self.very_last = b""
         self.quotes = Quotes()
+        self.stray = Stray()
         self._ready = bytearray()
         self._ended = False
 
@@ -114,7 +116,7 @@ class _Tail(io.RawIOBase):
                 data += b"\n"
             self.last = data.rstrip(b"\r\n")[-1:] or self.last
             self.very_last = data[-1:] or self.very_last
-            self._ready += self.quotes.mark(data)
+            self._ready += self.quotes.mark(self.stray.text(data, final=self._ended))
         given = bytes(self._ready if size < 0 else self._ready[:size])
         del self._ready[: len(given)]
         return given
@@ -164,7 +166,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
 
     def ragged(row: pacsv.InvalidRow) -> str:
         reason = decode_reason(f"{row.expected_columns} fields", f"{row.actual_columns} fields")
-        raw = row.text.encode().replace(MARK, b"")
+        raw = restored(row.text.encode()).replace(MARK, b"")
         gathered.ragged.append(Undecodable(row.number - 2, raw, "csv", reason))
         return "skip"
 
@@ -177,7 +179,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
                 seen = gathered.add(batch, seen)
                 last = batch.column(batch.num_columns - 1)[-1].as_py() if batch.num_rows else last
                 while seen >= (end := gathered.first_row + batch_rows):
-                    yield from _batch(gathered, how, end, start_row, tail.quotes)
+                    yield from _batch(gathered, how, end, start_row, tail)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             damage = _unsplittable(path, seen, first_line(error))
         except GZIP_FAILURES as error:
@@ -187,7 +189,7 @@ def batches(path: Path, how: Plan, *, start_row: int, batch_rows: int, head: boo
             damage = _unsplittable(path, seen, "a quote that is never closed")
         rows = seen if damage else max([seen, *(bad.row + 1 for bad in gathered.ragged)])
         while gathered.first_row < rows:
-            yield from _batch(gathered, how, min(gathered.first_row + batch_rows, rows), start_row, tail.quotes)
+            yield from _batch(gathered, how, min(gathered.first_row + batch_rows, rows), start_row, tail)
         if damage is not None:
             raise damage
 
@@ -216,7 +218,7 @@ def _unsplittable(path: Path, row: int, got: str) -> SourceError:
     )
 
 
-def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int, quotes: Quotes) -> Iterator[SourceBatch]:
+def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int, tail: _Tail) -> Iterator[SourceBatch]:
     """Rows up to `end_row`: bytes to text, empty fields to null, text to the mapping's types; rows in which that fails
     are undecodable. Nothing where all of it was before `start_row`.
     """
@@ -229,8 +231,9 @@ def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int, quotes:
     if not keep.all():
         binary, rows = binary.filter(keep), rows[keep]
     undecodable = [bad for bad in undecodable if bad.row >= start_row]
+    binary = _restored(binary) if tail.stray.found else binary
     texts = [utf8(column).alias(column.name) for column in binary.get_columns()]
-    reasons: dict[int, dict[str, str | None]] = _behind_quotes(binary) if quotes.marked else {}
+    reasons: dict[int, dict[str, str | None]] = _behind_quotes(binary) if tail.quotes.marked else {}
     for text, column in zip(texts, binary.get_columns(), strict=True):
         if text.null_count():
             for place in text.is_null().arg_true():
@@ -253,6 +256,15 @@ def _batch(gathered: _Gathered, how: Plan, end_row: int, start_row: int, quotes:
         frame, rows = frame[good], rows[good]
     ordered = tuple(sorted(undecodable, key=lambda bad: bad.row))
     yield SourceBatch(frame, rows, first_row, end_row, ordered)
+
+
+def _restored(binary: pl.DataFrame) -> pl.DataFrame:
+    """The fields as the file has them, stray bytes and all."""
+    columns = []
+    for column in binary.get_columns():
+        places = column.bin.contains(STRAY).arg_true()
+        columns.append(column.scatter(places, list(map(restored, column[places]))) if len(places) else column)
+    return pl.DataFrame(columns)
 
 
 def _behind_quotes(binary: pl.DataFrame) -> dict[int, dict[str, str | None]]:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reclake.pipelines.sources.quotes import MARK, Quotes
+from reclake.pipelines.sources.stray import Stray, restored
 from reclake.schemas.errors import SourceError
 
 
@@ -53,6 +54,32 @@ def test_a_row_that_is_not_utf8_is_set_aside_with_its_bytes(tmp_path: Path) -> N
     assert batch.rows.tolist() == [0, 2]
     (bad,) = batch.undecodable
     assert (bad.row, bad.raw, bad.reason["expected"], bad.reason["column"]) == (1, b'caf\xe9,"x,y"', "UTF-8 text", "a")
+
+
+@pytest.mark.parametrize("stray", [b"caf\xe9", b"\xff\xfe", b"\xe2\x82", b'"\xf0\x9f"x\x80'])
+def test_a_ragged_row_that_is_not_utf8_either_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stray: bytes
+) -> None:
+    data = b"a,b\n1,\xe2\x82\xac\n" + stray + b",2,3\n3," + stray + "\n4,\U0001f600\n".encode()
+    for block_bytes in (64, 1 << 20):  # the smaller cuts within characters
+        monkeypatch.setattr("reclake.pipelines.sources.decode_csv._BLOCK_BYTES", block_bytes)
+        batches = read(write(tmp_path / "a.csv", data))
+        assert [row for batch in batches for row in batch.frame.rows()] == [("1", "\u20ac"), ("4", "\U0001f600")]
+        bad = [(bad.row, bad.raw) for batch in batches for bad in batch.undecodable]
+        assert bad == [(1, stray + b",2,3"), (2, b"3," + stray)]
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"\n", b"\xe9", b"\xe2\x82\xac", b"\xe2\x82", b"\xf0\x9f"]), max_size=20),
+    st.integers(1, 5),
+)
+def test_stray_bytes_become_text_and_come_back_wherever_pieces_end(parts: list[bytes], size: int) -> None:
+    data, stray = b"".join(parts), Stray()
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    text = b"".join(stray.text(piece, final=False) for piece in pieces) + stray.text(b"", final=True)
+    assert text == Stray().text(data, final=True)
+    assert restored(text.decode().encode()) == data
+    assert stray.found == (text != data)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])

@@ -195,9 +195,9 @@ class _Known:
     def add(self, rows: pa.Table) -> None:
         self.rows += rows.num_rows
         for place, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-            if not any(is_type(column.type) for is_type in _COUNTED) and name != CONTRACT:
-                continue
             if place >= _STATISTICS_COLUMNS and name not in _ALWAYS:
+                continue
+            if not any(is_type(column.type) for is_type in _COUNTED) and name != CONTRACT:
                 continue
             self._nulls[name] = self._nulls.get(name, 0) + column.null_count
             if column.null_count < len(column):

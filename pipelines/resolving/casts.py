@@ -8,6 +8,7 @@ integers as floats). A time finer than its field (nanoseconds into microseconds)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,15 @@ class Cast:
 
 def polars_type(avro: AvroType) -> pl.DataType:
     """The Polars type that holds values of an Avro type."""
+    return _primitive_type(avro) if isinstance(avro, str) else _type(avro)
+
+
+@functools.cache
+def _primitive_type(avro: str) -> pl.DataType:
+    return _type(avro)
+
+
+def _type(avro: AvroType) -> pl.DataType:
     empty = pl.from_arrow(pa.array([], to_arrow(avro, where="a type")))
     assert isinstance(empty, pl.Series)
     return empty.dtype
@@ -73,6 +83,9 @@ def cast(values: pl.Series, avro: AvroType) -> Cast:
     if values.dtype == pl.Null:
         return Cast(pl.Series(values.name, [None] * len(values), target), _constant(False, len(values)))
     schema = avro if isinstance(avro, dict) else {"type": avro}
+    if values.dtype == target and schema["type"] in _ANY_VALUE and "logicalType" not in schema:
+        # Of thousands of columns most are what they are to be, and every look at a column costs.
+        return Cast(values, _constant(False, len(values)))
     out, fits = _caster(schema)(values, schema, target)
     bad = values.is_not_null() & (out.is_null() | ~fits.fill_null(False))
     if bad.any():
@@ -132,7 +145,7 @@ def _default(value: Any, avro: AvroType) -> Any:
 
 
 def _constant(value: bool, length: int) -> pl.Series:
-    return pl.repeat(value, length, dtype=pl.Boolean, eager=True)
+    return pl.Series([value]).new_from_index(0, length)
 
 
 _Caster = Callable[[pl.Series, dict[str, Any], pl.DataType], tuple[pl.Series, pl.Series]]
@@ -387,6 +400,9 @@ def from_json_text(values: pl.Series, dtype: pl.DataType) -> pl.Series:
     ordered = [part.alias("") for _, part in sorted(parts, key=lambda part: part[0])]
     return pl.concat(ordered) if ordered else pl.Series([], dtype=dtype)
 
+
+# Every value of their Arrow type is one of theirs.
+_ANY_VALUE = ("boolean", "int", "long", "float", "double", "string", "bytes")
 
 _KINDS: dict[str, _Caster] = {
     "null": lambda values, schema, target: cannot(values, target),

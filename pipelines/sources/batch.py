@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,11 @@ class SourceBatch:
         if self.lines is not None:
             return [self.lines[index].rstrip(b"\r\n") for index in indexes]
         return to_json_lines(self.frame[list(indexes)])
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that are there more than once, in order."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def decode_reason(expected: str, got: str, *, column: str | None = None) -> dict[str, str | None]:

@@ -19,7 +19,7 @@ from ...schemas.contract import Contract
 from ...schemas.errors import SourceError
 from ..resolving.casts import utf8
 from ..resolving.isolate import first_line
-from .batch import Rows, SourceBatch, Undecodable, decode_reason
+from .batch import Rows, SourceBatch, Undecodable, decode_reason, repeated
 from .quotes import MARK, Quotes
 from .stray import STRAY, Stray, restored
 from .text_stream import GZIP_FAILURES, open_text
@@ -71,7 +71,7 @@ def _header(path: Path) -> tuple[str, ...]:
         raise SourceError(
             "a header that cannot be read", where=path, expected="UTF-8 names between commas", got=first_line(error)
         ) from None
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = repeated(columns)
     if twice or not columns:
         raise SourceError(
             "not a CSV header",

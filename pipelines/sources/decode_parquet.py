@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ...quality.columns import POLARS_FAILURES
 from ...schemas.errors import SourceError
 from ..resolving.isolate import first_line
+from .batch import repeated
 from .pieces import Piece, sliced
 
 _ARROW_FAILURES = (pa.ArrowException, OSError, ValueError)
@@ -25,7 +26,7 @@ def check(path: Path) -> None:
     """
     with _open(path) as file:
         names = file.schema_arrow.names
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated(names)
     if twice:
         raise SourceError("a column is there twice", where=path, expected="distinct names", got=", ".join(twice))
 

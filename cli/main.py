@@ -25,7 +25,7 @@ _COMMANDS = {  # name: (module, what it does)
     "pins": ("training", "List the pins."),
     "pack": ("training", "Write pinned samples as shards that a trainer reads."),
     "report": ("training", "Write the report: one self-contained HTML file."),
-    "quarantine": ("quarantine", "Rejected rows: list, show, replay."),
+    "quarantine": ("quarantine", "Rejected rows: list, show, replay, expire."),
     "compact": ("upkeep", "Merge small files."),
     "vacuum": ("upkeep", "Delete files that nothing needs."),
     "forget": ("upkeep", "Remove users from the lake."),

@@ -46,11 +46,11 @@ class Carried:
         return said
 
 
-def settle(catalog: Catalog, carried: Carried) -> None:
-    """Write what a commit carried where it belongs, each once, whoever does it first."""
+def settle(catalog: Catalog, carried: Carried, version: int) -> None:
+    """Write what a commit carried where it belongs, each once, whoever does it first. `version` is the commit's."""
     if carried.ledger is not None:
         _once(catalog.table("replays"), carried.ledger, shapes.REPLAYS, carried)
-    _once(catalog.table("verdicts"), carried.verdict, shapes.VERDICTS, carried)
+    _once(catalog.table("verdicts"), gate.versioned(carried.verdict, version), shapes.VERDICTS, carried)
 
 
 def recover(catalog: Catalog, table: Table, cursor: str, number: int) -> None:
@@ -60,7 +60,7 @@ def recover(catalog: Catalog, table: Table, cursor: str, number: int) -> None:
     key = _key("verdict", cursor, number)
     entry = next((entry for entry in table.history() if key in entry), None)
     if entry is not None:
-        settle(catalog, _read(entry, cursor, number))
+        settle(catalog, _read(entry, cursor, number), int(entry["version"]))
 
 
 def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:

@@ -230,7 +230,7 @@ def ingest_batch(
         _quarantine(target, batch, rejected, source_name=source_name, key=key, at_us=arrival_us, run=run)
         carried = Carried(cursor, batch.end_row, verdict)
         try:
-            target.table.append(
+            committed = target.table.append(
                 admitted,
                 transactions={cursor: batch.end_row},
                 metadata=carried.metadata | {"reclake.contract": f"{target.contract.name}/{target.contract.version}"},
@@ -240,7 +240,7 @@ def ingest_batch(
             if (target.table.transaction(cursor) or 0) >= batch.end_row:
                 return Counts(), unread  # somebody else read the same rows of the same source
             continue
-        settle(target.catalog, carried)
+        settle(target.catalog, carried, committed)
         return counts, unread
 
 

@@ -13,12 +13,13 @@ from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
 from ..storage.catalog import Catalog, replay_cursor
 from ..storage.locks import deriving
-from ..storage.quarantine import waiting
+from ..storage.quarantine import REJECTED_AGAIN, last_rejections, waiting
 from . import resolving, sources
 from .carried import Carried, recover, settle
 from .ingest import Target, fresh_rows, stamp_and_admit, target_of
 from .knowing import TIME
 from .private import hidden_since
+from .rejected_again import news, reasons_of
 from .run import Run
 from .sources.batch import Rows
 
@@ -51,7 +52,8 @@ def replay(
 
     The rows keep their claims of when they happened and were available; what an era sealed meanwhile does not believe
     is known from now. What became of the rows that leave quarantine is kept in `replays`, the gate's verdict in
-    `verdicts`; both travel in the commit of the rows. What still fails stays, and the same again changes nothing.
+    `verdicts`; both travel in the commit of the rows. What still fails stays; its history (`replays`) gets a line where
+    the version that rejects it, or the reasons, are others than the last time. The same again changes nothing.
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
@@ -99,22 +101,25 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
         admission, admitted, placed = _admit(target, read.candidates, version, run, f"{cursor}-{number + 1}")
         outcome = outcomes(read.ids, read.readable, placed, read.rejected["_row"])
         counts: dict[str, int] = dict(outcome.group_by("outcome").len().iter_rows())
-        settled = outcome.filter(pl.col("outcome") != "quarantined")
+        settled = outcome.filter(pl.col("outcome") != REJECTED_AGAIN)
+        again = _again(target, read, outcome, admission)
         carried = Carried(
             cursor,
             number + 1,
             _verdict(target, admission, counts, run),
-            _ledger(target, settled, run),
+            _ledger(target, pl.concat([settled, again], how="diagonal"), run),
         )
-        if settled.is_empty() and not admitted.rows.num_rows:
+        if settled.is_empty() and again.is_empty() and not admitted.rows.num_rows:
             rows = gate.record(carried.verdict, shapes.VERDICTS, name="verdicts")
             target.catalog.table("verdicts").append(rows)
             return counts
         try:
-            target.table.append(admitted, transactions={cursor: number + 1}, metadata=carried.metadata, after=version)
+            committed = target.table.append(
+                admitted, transactions={cursor: number + 1}, metadata=carried.metadata, after=version
+            )
         except CommitConflictError:
             continue  # somebody wrote meanwhile: what waits, is sealed or is a duplicate may be another now
-        settle(target.catalog, carried)
+        settle(target.catalog, carried, committed)
         return counts
 
 
@@ -181,6 +186,18 @@ def _admit(
         outcome[passed] = np.where(fresh, "admitted", "duplicate")
     placed = candidates.select("_row").with_columns(pl.Series("_outcome", outcome, dtype=pl.String))
     return admission, admission.admitted.keep(fresh), placed
+
+
+def _again(target: Target, read: _Read, outcome: pl.DataFrame, admission: gate.Admission) -> pl.DataFrame:
+    """What the ledger says of rows that are rejected again, where that is new: quarantine_id, outcome, reasons."""
+    places = read.candidates["_row"].gather(admission.rejected["index"])
+    at_gate = admission.rejected.select(places.alias("_row"), "reasons")
+    reasons = reasons_of(read.ids, read.readable, [read.rejected, at_gate], stopped=admission.verdict == "stop").filter(
+        outcome["outcome"] == REJECTED_AGAIN
+    )
+    known = last_rejections(target.catalog, reasons["quarantine_id"])
+    found = news(reasons, known, target.contract.version)
+    return found.with_columns(pl.lit(REJECTED_AGAIN).alias("outcome"))
 
 
 def _ledger(target: Target, settled: pl.DataFrame, run: Run) -> pa.Table:

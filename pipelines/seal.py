@@ -196,7 +196,10 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
         # Who seals the same era right now has brought the same entries; one of the two commits the events.
         if (directory.transaction(SEAL) or 0) < era.end_us:
             raise CommitConflictError("the directory could not be written", where=era.name, hint="run it again")
-        timelines.commit([part.staged for part in parts], Commit({SEAL: era.end_us}))
+        verdicts = ", ".join(str(part.verdict["verdict_id"][0]) for part in parts)
+        timelines.commit(
+            [part.staged for part in parts], Commit({SEAL: era.end_us}, None, {"reclake.verdict_id": verdicts})
+        )
     except CommitConflictError:
         timelines.discard([part.staged for part in parts])
         if (timelines.transaction(SEAL) or 0) < era.end_us:

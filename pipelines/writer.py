@@ -292,7 +292,8 @@ class EventWriter:
         batch = done.batch
         if batch is None:
             return Written(0, 0, 0, 0, done.version, True)
-        self._verdicts.put(Batch(gate.record(batch.verdict, shapes.VERDICTS, name="verdicts"), {cursor: number}))
+        verdict = gate.versioned(batch.verdict, done.version)
+        self._verdicts.put(Batch(gate.record(verdict, shapes.VERDICTS, name="verdicts"), {cursor: number}))
         return Written(
             read=batch.facts["read"],
             admitted=batch.admitted.rows.num_rows,

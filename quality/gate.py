@@ -7,9 +7,11 @@ the rows that are rejected are looked at again, for their reasons.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -26,6 +28,7 @@ from .suite import CompiledSuite, frame_of
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
 
+EXPECTED_OF_BATCH = "no critical check unmet, quarantine within its limit"
 BATCH = "batch"  # the row of the verdicts table that sums a batch up
 
 _SEAL = object()
@@ -391,11 +394,11 @@ def verdict_rows(
         "admitted": kept,
         "duplicates": duplicates,
         "late": late,
-        "expected": "no critical check unmet, quarantine within its limit",
+        "expected": EXPECTED_OF_BATCH,
         "observed": admission.stop_reason or f"{kept} admitted, {rejected} quarantined, {duplicates} duplicates",
     }
     keys = ("check", "column", "severity", "success", "evaluated", "unexpected", "expected", "observed")
-    checks = [{key: getattr(result, key) for key in keys} for result in admission.checks]
+    checks = [{key: getattr(result, key) for key in keys} | {"value": _number(result)} for result in admission.checks]
     common = {
         "verdict_id": admission.admitted.verdict_id,
         "run_id": run_id,
@@ -408,3 +411,17 @@ def verdict_rows(
         "verdict": admission.verdict,
     }
     return pa.Table.from_pylist([common | row for row in [batch, *checks]], schema=VERDICTS)
+
+
+def _number(result: CheckResult) -> float | None:
+    """What a check observed, if it is one number; null where it is none (NaN, infinity) or several."""
+    value = result.value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def versioned(verdict: pa.Table, version: int) -> pa.Table:
+    """Rows of a verdict, with the version of the table that holds the rows it is about."""
+    at = verdict.schema.get_field_index("table_version")
+    return verdict.set_column(at, verdict.schema.field(at), pa.array([version] * verdict.num_rows, pa.int64()))

@@ -44,9 +44,11 @@ REPLAYS = pa.schema(
     [
         pa.field("quarantine_id", pa.string(), nullable=False),
         pa.field("contract_version", pa.int32(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),  # "admitted" or "duplicate"
+        # "admitted", "duplicate" or "expired": it left quarantine; "quarantined": it was rejected again
+        pa.field("outcome", pa.string(), nullable=False),
         pa.field("replayed_at", TIME, nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(REASON)),  # of "quarantined", without `got`: values stay with the row
     ]
 )
 
@@ -72,6 +74,9 @@ VERDICTS = pa.schema(
         pa.field("late", pa.int64()),  # "batch" only: rows known a day or more after they happened
         pa.field("expected", pa.string()),
         pa.field("observed", pa.string()),
+        pa.field("value", pa.float64()),  # what a check of the batch observed, where that is a number (times in µs)
+        # Of the table, with these rows in it; null where they are not (stop), or came after the verdict (own tables).
+        pa.field("table_version", pa.int64()),
     ]
 )
 

@@ -86,7 +86,7 @@ def erasing(root: Path) -> Iterator[None]:
     """While users are removed: alone.
 
     Raises:
-        LakeBusyError: somebody seals, assembles, packs or erases right now. The lock ends with its process.
+        LakeBusyError: somebody seals, assembles, packs, replays or erases right now. The lock ends with its process.
     """
     with translated(root):
         handle = _open(root)
@@ -97,7 +97,7 @@ def erasing(root: Path) -> Iterator[None]:
         raise LakeBusyError(
             "somebody else works on users' rows right now",
             where=root,
-            expected="no seal, samples, pack or forget at the same time",
+            expected="no seal, samples, pack, replay or forget at the same time",
             hint="run the same command again when that has ended",
         ) from None
     finally:

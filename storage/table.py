@@ -128,7 +128,7 @@ class Table:
             StorageError: disk full, no permission, read-only.
         """
         self._ensure(admitted.rows.schema)
-        return self.commit([self.stage(admitted)], Commit(transactions or {}, after, metadata or {}))
+        return self.commit([self.stage(admitted)], Commit(transactions or {}, after, _judged(admitted, metadata)))
 
     def stage(self, admitted: Admitted, layout: Layout | None = None, *, passing: bool = False) -> Staged:
         """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them.
@@ -155,7 +155,7 @@ class Table:
         metadata: Mapping[str, str] | None = None,
     ) -> int:
         """Put rows in place of all rows of one partition, in one commit. Older versions keep the old rows."""
-        commit = Commit(transactions or {}, None, metadata or {})
+        commit = Commit(transactions or {}, None, _judged(admitted, metadata))
         self._ensure(admitted.rows.schema)
         return self._commit(self._write(admitted.rows, self.layout), commit, replaced=partition)
 
@@ -473,3 +473,9 @@ class Table:
             log.Removed(path, size, dict(zip(names, values, strict=True)))
             for path, size, *values in live.select(relative, "size_bytes", *texts).iter_rows()
         ]
+
+
+def _judged(admitted: Admitted, metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """What a commit says of itself, and which verdict let its rows in."""
+    verdict = {"reclake.verdict_id": admitted.verdict_id} if admitted.verdict_id else {}
+    return {**verdict, **(metadata or {})}

@@ -254,7 +254,6 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
             content.append(
                 admission.admitted.stored_as(stored),
                 transactions={cursor: 1},
-                metadata={"reclake.verdict_id": cursor},
                 after=version,
             )
         except CommitConflictError:

@@ -1,9 +1,11 @@
-"""contract add | list | show | diff | evolve | check."""
+"""contract add | list | show | diff | evolve | check | profile."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -222,3 +224,42 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
         | {"findings": plain(list(result.findings)), "stop_reason": result.stop_reason}
     )
     return 1 if result.verdict == "stop" else 0
+
+
+@contract.command()
+@lake_argument
+@click.argument("name")
+@click.argument("data", nargs=-1, required=True, type=click.Path())
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the suite here, such as NAME.suite.json.")
+@json_option
+def profile(lake: str, name: str, data: tuple[str, ...], out: str | None, machine: bool) -> None:
+    """Propose checks for contract NAME from DATA, with the reason for each. Registers nothing."""
+    from ..pipelines.profile import profile as look
+
+    output = Output(machine)
+    result = look(Lake.open(lake).catalog.contract(name), list(data))
+    rows: list[list[object]] = [[one.type, json.dumps(one.kwargs), one.severity, one.reason] for one in result.proposed]
+    if rows:
+        output.table(f"contract {name}: proposed", ["expectation", "arguments", "severity", "because"], rows)
+    else:
+        output.line(f"{count(result.rows)} events suggest no check that the contract does not have")
+    if out is not None:
+        _write_new(Path(out), result.suite)
+        output.line(f"{out}: {len(result.suite['expectations'])} checks; read them, then: reclake contract add")
+    output.result({"rows": result.rows, "proposed": len(result.proposed), "suite": result.suite})
+
+
+def _write_new(path: Path, suite: Mapping[str, Any]) -> None:
+    """A suite, one expectation a line, where nothing is yet."""
+    lines = ",\n".join("  " + json.dumps(one, ensure_ascii=False) for one in suite["expectations"])
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f'{{"name": {json.dumps(suite["name"])}, "expectations": [\n{lines}\n]}}\n')
+    except FileExistsError:
+        raise ContractError(
+            "a file is there already",
+            where=path,
+            expected="a path where nothing is",
+            got="a file",
+            hint="write it elsewhere and take over what you want",
+        ) from None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import reclake
+from reclake.cli.main import main
 from reclake.pipelines.check import check
 from reclake.schemas.errors import ContractError, GateError
 
@@ -67,3 +68,22 @@ def test_more_quarantined_rows_than_the_contract_allows_stop_the_batch(tmp_path:
     (tmp_path / "mine.contract.json").write_text('{"quarantine_limit_rows": -1}')
     with pytest.raises(ContractError, match="quarantine limit in rows"):
         lake.add_contract(tmp_path / "mine.avsc")
+
+
+def test_a_profile_writes_a_suite_that_the_contract_takes_and_that_admits_its_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = lake_of(tmp_path, "error")
+    rows = [ROW | {"event_id": f"e{n}", "watch_ms": n, "event_type": "view"} for n in range(200)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out, arguments = tmp_path / "new.suite.json", ["contract", "profile", str(lake.catalog.root), "mine"]
+    arguments += [str(tmp_path / "rows.jsonl"), "--out", str(out)]
+    assert main(arguments) == 0
+    assert "never negative in 200 values" not in capsys.readouterr().out  # the contract has that check
+    expectations = json.loads(out.read_text())["expectations"]
+    assert [one["kwargs"]["column"] for one in expectations[:2]] == ["event_type", "watch_ms"]
+    assert all(one["notes"] for one in expectations[2:])
+    assert main(arguments) == 1  # what is there is not written over
+    out.replace(tmp_path / "mine.suite.json")
+    lake.add_contract(tmp_path / "mine.avsc")
+    assert check(lake.catalog, lake.catalog.contract("mine"), [tmp_path / "rows.jsonl"]).quarantined == 0

@@ -33,6 +33,7 @@ from reclake.storage.group import Batch, GroupWriter
 
 ROWS = 1000
 PRODUCERS = 20
+DISTINCT = 20  # batches a producer has; then they come again with other event ids
 NOW = to_us("2024-03-05")
 
 
@@ -153,13 +154,13 @@ def with_ids(rows: pa.Table, ids: pa.Array, number: int) -> pa.Table:
 
 def group_commits(folder: Path, batches: int) -> Outcome:
     lake = reclake.Lake.create(folder / "lake")
-    rows, admit = gated(lake, [source(n) for n in range(PRODUCERS)])
+    rows, admit = gated(lake, [source(n) for n in range(PRODUCERS * DISTINCT)])
     table = lake.catalog.table("events")
     ids = event_ids(PRODUCERS * batches)
     with GroupWriter[Batch](table) as writer:
 
         def append(producer: int, number: int) -> None:
-            batch = with_ids(rows[producer], ids, producer * batches + number)
+            batch = with_ids(rows[producer * DISTINCT + number % DISTINCT], ids, producer * batches + number)
             writer.put(Batch(admit(batch), {f"p{producer}": number}))
 
         measured = produce(append, PRODUCERS, batches)

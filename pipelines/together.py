@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from ..schemas.errors import StorageError
+from ..storage.gathering import Asked, Gathering
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -22,10 +21,7 @@ class Together(Generic[A, R]):
 
     def __init__(self, work: Callable[[Sequence[A]], Sequence[R]], *, name: str) -> None:
         self._work = work
-        self._name = name
-        self._waiting: list[tuple[A, Future[R]]] = []
-        self._wake = threading.Condition()
-        self._closed = False
+        self._waiting: Gathering[A, R] = Gathering(name)
         self._thread = threading.Thread(target=self._run, name=f"reclake-{name}", daemon=True)
         self._thread.start()
 
@@ -35,32 +31,18 @@ class Together(Generic[A, R]):
         Raises:
             StorageError: closed.
         """
-        result: Future[R] = Future()
-        with self._wake:
-            if self._closed:
-                raise StorageError("the writer is closed", where=self._name)
-            self._waiting.append((item, result))
-            self._wake.notify()
-        return result.result()
+        return self._waiting.ask(item).result()
 
     def close(self) -> None:
         """Answer what waits, and stop."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
+        self._waiting.close()
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._waiting and not self._closed:
-                    self._wake.wait()
-                group, self._waiting = self._waiting, []
-            if not group:
-                return
+        while group := self._waiting.take():
             self._answer(group)
 
-    def _answer(self, group: list[tuple[A, Future[R]]]) -> None:
+    def _answer(self, group: Asked[A, R]) -> None:
         try:
             answers = self._work([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - whoever waits gets it

@@ -196,22 +196,28 @@ def admit_each(
     bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
     evaluated = suite.evaluated_each(frame, ends)
     exact = _exactly(whole, schema, contract)
+    met: dict[tuple[int, tuple[int, ...]], tuple[CheckResult, ...]] = {}  # most batches look alike
     admissions = []
     for i, end in enumerate(ends):
         if i in bad:
             admissions.append(alone(i))
             continue
         size = batches[i].num_rows
-        checks = [of_schema([], size)] + [
-            not_there(check, count, size, absent) or of_rows(check, frame, count, np.empty(0, np.int64), True)
-            for check, count in zip(suite.checks, evaluated[i], strict=True)
-            if isinstance(check, RowCheck)
-        ]
+        checks = met.get((size, evaluated[i]))
+        if checks is None:
+            checks = met[size, evaluated[i]] = (
+                of_schema([], size),
+                *(
+                    not_there(check, count, size, absent) or of_rows(check, frame, count, np.empty(0, np.int64), True)
+                    for check, count in zip(suite.checks, evaluated[i], strict=True)
+                    if isinstance(check, RowCheck)
+                ),
+            )
         if not all(check.success for check in checks):
             admissions.append(alone(i))
             continue
         admitted = Admitted(exact.slice(end - size, size), contract, contract_version, verdict_ids[i], _SEAL)
-        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), tuple(checks), "pass", None))
+        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), checks, "pass", None))
     return admissions
 
 

@@ -21,6 +21,7 @@ from .table import Staged, Table
 MERGED_BYTES = 32 << 20  # compressed Parquet read by one merge
 MERGED_MEMORY = 128 << 20  # bytes of its rows, at 8 a value; a merge takes about four times as much while it sorts
 FAN = 16  # files of one size class that make the keeper merge them
+_PASSING_BYTES = MERGED_MEMORY // FAN  # of rows of which a merge takes a whole fan
 _WHOLE = 1 << 31
 _SMALLEST_BYTES = 64 << 10  # files below this are one size class
 
@@ -38,10 +39,12 @@ def plan(files: pl.DataFrame, *, fan: int, rows: int, budget: int = MERGED_BYTES
 
     Files of a partition are merged when `fan` of them are of one size class (a factor of eight), smallest first, as
     many as the budgets of bytes and of rows hold. So a row is rewritten once a class, log8 of the growth, and a
-    partition keeps fewer than `fan` files a class. Files of half a budget and more are left alone.
+    partition keeps fewer than `fan` files a class. Files of which a merge would take half a fan or fewer are left
+    alone: their rows would all be written again for little.
     """
+    few = max(fan // 2, 2)
     classes = (
-        files.filter(pl.col("size_bytes") < budget // 2, pl.col("num_records") < rows // 2)
+        files.filter(pl.col("size_bytes") < budget // few, pl.col("num_records") < rows // few)
         .with_columns(
             (pl.col("size_bytes").clip(_SMALLEST_BYTES) / _SMALLEST_BYTES).log(8).floor().cast(pl.Int32).alias("class")
         )
@@ -98,6 +101,11 @@ def _merge_of(group: Sequence[Mapping[str, Any]]) -> list[Merge]:
     if len(group) < 2 and not any(file["wide"] for file in group):
         return []
     return [Merge(tuple(file["path"] for file in group), sum(file["size_bytes"] for file in group))]
+
+
+def passes(rows: pa.Table) -> bool:
+    """Whether rows are few enough to be written in passing: the keeper will merge the file with others."""
+    return bool(max(rows.nbytes, 8 * rows.num_rows * rows.num_columns) <= _PASSING_BYTES)
 
 
 def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES) -> int:
@@ -200,7 +208,7 @@ def _commit(table: Table, tail: log.LogTail, files: Sequence[DataFile], removed:
 def _read(table: Table, path: str, partition: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
     """A file's rows as the table has them: partition columns filled in, columns it lacks null."""
     with places.parquet_file(table.root / path) as file:
-        stored = file.read()
+        stored = file.read(use_threads=False)  # such files are small
     columns = []
     for field in schema:
         if field.name in partition:

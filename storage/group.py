@@ -20,7 +20,8 @@ import pyarrow as pa
 from ..quality import gate
 from ..quality.gate import Admitted
 from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
-from . import log
+from . import compaction, log
+from .gathering import Asked, Gathering
 from .keeper import Keeper
 from .table import Staged, Table
 
@@ -77,9 +78,7 @@ class GroupWriter(Generic[B]):
         self._table = table
         self._judge = judge
         self._keeper = Keeper(table, needed)
-        self._waiting: list[tuple[B, Future[Appended[B]]]] = []
-        self._wake = threading.Condition()
-        self._closed = False
+        self._waiting: Gathering[B, Appended[B]] = Gathering(table.name)
         self._shaped: list[pa.Schema] = []
         self._tail: log.LogTail | None = None
         self._settling: queue.SimpleQueue[_Answers[B] | None] = queue.SimpleQueue()
@@ -93,19 +92,11 @@ class GroupWriter(Generic[B]):
             CommitConflictError: some of its transactions were committed before, and some were not.
             StorageError: the writer is closed; disk full, no permission, read-only; a column of another type.
         """
-        result: Future[Appended[B]] = Future()
-        with self._wake:
-            if self._closed:
-                raise StorageError("the writer is closed", where=self._table.name)
-            self._waiting.append((batch, result))
-            self._wake.notify()
-        return result.result()
+        return self._waiting.ask(batch).result()
 
     def close(self) -> None:
         """Commit what was handed in, finish the upkeep that is due, and stop."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
+        self._waiting.close()
         self._committing.join()
         self._settling.put(None)
         self._answering.join()
@@ -125,7 +116,7 @@ class GroupWriter(Generic[B]):
         return thread
 
     def _run(self) -> None:
-        while group := self._next_group():
+        while group := self._waiting.take(_of_one_commit):
             self._write(group)
 
     def _settle(self) -> None:
@@ -148,25 +139,6 @@ class GroupWriter(Generic[B]):
                     result.set_exception(outcome if isinstance(outcome, Exception) else lost)
                 else:
                     result.set_result(outcome)
-
-    def _next_group(self) -> list[tuple[B, Future[Appended[B]]]]:
-        """What waits, up to GROUP_ROWS and one batch of an application id; waits for some. Empty: closed."""
-        with self._wake:
-            while not self._waiting and not self._closed:
-                self._wake.wait()
-            group: list[tuple[B, Future[Appended[B]]]] = []
-            later: list[tuple[B, Future[Appended[B]]]] = []
-            rows, app_ids = 0, set[str]()
-            for waiting in self._waiting:
-                batch = waiting[0]
-                if rows < GROUP_ROWS and app_ids.isdisjoint(batch.transactions):
-                    group.append(waiting)
-                    rows += batch.admitted.rows.num_rows
-                else:
-                    later.append(waiting)
-                app_ids.update(batch.transactions)
-            self._waiting = later
-            return group
 
     def _write(self, group: list[tuple[B, Future[Appended[B]]]]) -> None:
         """Commit a group. Where that fails before anything was committed, each batch is tried by itself."""
@@ -200,7 +172,9 @@ class GroupWriter(Generic[B]):
         staged: list[Staged] = []
         try:
             for parts in schemas.values():
-                staged.append(self._table.stage(gate.join(parts), self._table.layout.uncut, passing=True))
+                joined = gate.join(parts)
+                passing = compaction.passes(joined.rows)
+                staged.append(self._table.stage(joined, self._table.layout.uncut, passing=passing))
             files = [file for part in staged for file in part.files]
             log.make_durable(self._table.root, files)
             actions = log.commit_actions(files, transactions=transactions, metadata=metadata)
@@ -319,6 +293,22 @@ class _Attempt(Generic[B]):
                     got=", ".join(done),
                 )
         return new
+
+
+def _of_one_commit(waiting: Asked[B, Appended[B]]) -> tuple[Asked[B, Appended[B]], Asked[B, Appended[B]]]:
+    """Up to GROUP_ROWS and one batch of an application id; and those that have to wait."""
+    group: Asked[B, Appended[B]] = []
+    later: Asked[B, Appended[B]] = []
+    rows, app_ids = 0, set[str]()
+    for one in waiting:
+        batch = one[0]
+        if rows < GROUP_ROWS and app_ids.isdisjoint(batch.transactions):
+            group.append(one)
+            rows += batch.admitted.rows.num_rows
+        else:
+            later.append(one)
+        app_ids.update(batch.transactions)
+    return group, later
 
 
 def _same(a: Sequence[Batch], b: Sequence[Batch]) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..quality.gate import Admitted
 from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
 from ..schemas.placing import same_type
-from . import log, parquet, places, wide
+from . import log, ordering, parquet, places, wide
 from .faults import translated
 from .log import Snapshot
 from .places import Place, options_of
@@ -134,7 +134,7 @@ class Table:
         """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them.
 
         `layout` is the table's own unless told: `layout.uncut` for rows that will be merged with others once more.
-        `passing`: compaction will soon merge them, see parquet.write.
+        `passing`: compaction will soon merge them and put them in order, see parquet.passing.
         """
         return Staged(tuple(self._write(admitted.rows, layout or self.layout, passing=passing)))
 
@@ -342,28 +342,19 @@ class Table:
         )
 
     def _write(self, rows: pa.Table, layout: Layout, *, passing: bool = False) -> list[parquet.DataFile]:
-        """Data files of `rows`, one for each partition or as the layout cuts them, rows in the layout's order."""
+        """Data files of `rows`, one for each partition or as the layout cuts them, rows in the layout's order.
+
+        Rows that pass stay in the order they come in.
+        """
         if rows.num_rows == 0:
             return []
-        partition_by = list(layout.partition_by)
-        keys = [(name, "ascending") for name in (*partition_by, *layout.sort_by)]
-        # In one piece: to sort rows that lie in many takes several times as long.
-        ordered = rows.combine_chunks().sort_by(keys) if keys else rows
-        if not partition_by:
-            return [parquet.write(self.root, ordered, {}, parquet.passing() if passing else None)]
-        runs = (
-            pl.DataFrame(ordered.select(partition_by))
-            .with_row_index("start")
-            .group_by(partition_by, maintain_order=True)
-            .agg(pl.col("start").min(), pl.len().alias("rows"))
-        )
         files: list[parquet.DataFile] = []
         try:
-            for run in runs.iter_rows(named=True):
-                part = ordered.slice(run["start"], run["rows"]).drop_columns(partition_by)
-                partition = {name: run[name] for name in partition_by}
+            for partition, part in ordering.partitions(rows, layout.partition_by, () if passing else layout.sort_by):
+                cuts = [(0, part.num_rows)]
+                if layout.cut_by is not None:
+                    cuts = layout.pieces(part[layout.cut_by].to_numpy())
                 encoded = parquet.passing() if passing else parquet.encodings(part)
-                cuts = [(0, run["rows"])] if layout.cut_by is None else layout.pieces(part[layout.cut_by].to_numpy())
                 for start, end in cuts:
                     files.append(parquet.write(self.root, part.slice(start, end - start), partition, encoded))
         except BaseException:

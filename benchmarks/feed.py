@@ -36,8 +36,8 @@ TIME = pl.Datetime("us", "UTC")
 
 
 def bucket(users: np.ndarray, samples_per_user: int, length: int, rng: np.random.Generator) -> pa.Table:
-    """Rows of some users: 2 L events each, requests among the last of them; popular items are frequent."""
-    events = 2 * length
+    """Rows of some users: some 2 L events each, requests among the last of them; popular items are frequent."""
+    events = 2 * (length + samples_per_user)
     n = len(users) * events
     gaps = rng.integers(1_000_000, 600_000_000, (len(users), events))
     known = 1_650_000_000_000_000 + np.cumsum(gaps, axis=1)
@@ -53,7 +53,7 @@ def bucket(users: np.ndarray, samples_per_user: int, length: int, rng: np.random
     ).with_columns(pl.col("known_at", "event_time").cast(TIME))
     # Successive requests are about one event apart, as exposures are.
     steps = np.cumsum(rng.integers(0, 3, (len(users), samples_per_user)), axis=1)
-    seen = np.minimum(length // 2 + rng.integers(0, length, (len(users), 1)) + steps, events - 1)
+    seen = length // 2 + rng.integers(0, length, (len(users), 1)) + steps
     count = seen.size
     samples = pl.DataFrame(
         {

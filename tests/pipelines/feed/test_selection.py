@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
@@ -15,6 +16,7 @@ import pytest
 
 from reclake.pipelines.feed import Feed, Mix, Negatives
 from reclake.schemas.errors import FeedError, FeedStateError, ShardError
+from reclake.storage.shards import ShardSet
 
 Fixture = Callable[..., Any]
 
@@ -241,3 +243,29 @@ def test_stats_name_the_stage_that_the_trainer_waits_for(shards: Path, feed_of: 
     assert stats["stall"] in ("read", "arrange", "cut")
     assert 0 <= stats["busy"] < 0.95
     assert set(stats["seconds"]) == {"read", "arrange", "cut", "wait", "away"}
+
+
+def test_a_slow_disk_is_the_stage_that_stalls(shards: Path, feed_of: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ShardSet.read_chunk
+
+    def slowly(*args: Any, **given: Any) -> Any:
+        time.sleep(0.02)
+        return read(*args, **given)
+
+    monkeypatch.setattr(ShardSet, "read_chunk", slowly)
+    feed = feed_of(shards, workers=1)
+    for _ in feed:
+        pass
+    assert feed.stats()["stall"] == "read"
+
+
+def test_a_trainer_that_takes_its_time_does_not_wait(shards: Path, feed_of: Fixture) -> None:
+    feed = feed_of(shards, workers=2)
+    batches = iter(feed)
+    for _ in range(3):  # warm-up: the first pool is read
+        next(batches)
+    began = feed.stats()["seconds"]
+    for _ in islice(batches, 12):
+        time.sleep(0.05)  # the step of an accelerator
+    spent = {stage: seconds - began[stage] for stage, seconds in feed.stats()["seconds"].items()}
+    assert spent["away"] / (spent["away"] + spent["wait"]) >= 0.95

@@ -1,33 +1,41 @@
-"""The gate against Great Expectations' pandas engine and against a filter written by hand, on the same batches.
+"""What the gate adds to a write, and how long Great Expectations takes for the same checks on pandas.
 
     python benchmarks/gate.py [--quick]
 
-Twelve checks on an event batch of which 1 % is bad. The three take turns within one run; figures are medians.
-What each is given and gives:
+Twenty checks, four of them of lists (a history and a vector of 16), on event batches of which 1 % is bad; four sizes.
+The contestants take turns within one run; figures are medians.
 
     gate    an Arrow batch -> admitted rows, rejected rows with all reasons, counts per check
-    GX      the same rows as a pandas frame (its making is not timed) -> counts per expectation; no rows are split
-    filter  the Arrow batch -> rows for which everything holds, and the others; no counts, no reasons: the floor
+    write   the admitted rows -> one commit to a Delta table in the layout of events: sorted, by day, flushed to disk
+    delta   the same rows by delta-rs's write_deltalake, neither sorted nor flushed
+    filter  the Arrow batch -> rows whose single values are good, and the others; no counts, no reasons
+    GX      a pandas frame (its making is not timed) -> counts per expectation, of the sixteen that pandas can tell
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from compare import arguments
 
-from reclake.quality.gate import admit
+from reclake.quality.gate import Admitted, admit
 from reclake.quality.suite import compile_suite
+from reclake.storage.catalog import LAYOUTS
+from reclake.storage.table import Table
 
 TIME = pa.timestamp("us", tz="UTC")
+DIMENSION = 16
 SCHEMA = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
@@ -35,10 +43,15 @@ SCHEMA = pa.schema(
         pa.field("item_id", pa.int64(), nullable=False),
         pa.field("event_type", pa.string(), nullable=False),
         pa.field("event_time", TIME, nullable=False),
+        pa.field("known_at", TIME, nullable=False),
         pa.field("surface", pa.int32()),
         pa.field("watch_ms", pa.int64()),
         pa.field("duration_ms", pa.int64()),
         pa.field("propensity", pa.float64()),
+        pa.field("history", pa.list_(pa.int64())),
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("known_day", pa.date32(), nullable=False),
     ]
 )
 TYPES = ["exposure", "click", "long_view", "like"]
@@ -53,6 +66,10 @@ EXPECTATIONS: list[tuple[str, dict[str, Any]]] = [
         "expect_column_values_to_be_between",
         {"column": "event_time", "min_value": "2022-05-01T00:00:00+00:00", "max_value": "2022-05-02T00:00:00+00:00"},
     ),
+    (
+        "expect_column_pair_values_a_to_be_greater_than_b",
+        {"column_A": "known_at", "column_B": "event_time", "or_equal": True},
+    ),
     ("expect_column_values_to_match_regex", {"column": "event_type", "regex": "^[a-z_]{1,64}$"}),
     ("expect_column_values_to_be_in_set", {"column": "event_type", "value_set": TYPES}),
     ("expect_column_values_to_be_between", {"column": "watch_ms", "min_value": 0}),
@@ -62,7 +79,16 @@ EXPECTATIONS: list[tuple[str, dict[str, Any]]] = [
         "expect_column_values_to_be_between",
         {"column": "propensity", "min_value": 0, "max_value": 1, "strict_min": True},
     ),
+    ("expect_column_values_to_not_be_in_set", {"column": "item_id", "value_set": [-1, 0]}),
     ("expect_column_mean_to_be_between", {"column": "watch_ms", "min_value": 0}),
+    ("expect_column_max_to_be_between", {"column": "duration_ms", "max_value": 3_600_000}),
+    ("expect_table_row_count_to_be_between", {"min_value": 1}),
+]
+LISTS: list[tuple[str, dict[str, Any]]] = [
+    ("expect_column_value_lengths_to_be_between", {"column": "history", "max_value": 64}),
+    ("expect_column_list_values_to_not_be_null", {"column": "history"}),
+    ("expect_column_value_lengths_to_equal", {"column": "embedding", "value": DIMENSION}),
+    ("expect_column_vectors_to_be_unit_norm", {"column": "embedding"}),
 ]
 
 
@@ -71,31 +97,52 @@ def batch_of(rows: int, seed: int) -> pa.Table:
     watch = random.integers(0, 60_000, rows)
     watch[random.random(rows) < 0.01] = -1
     missing = random.random(rows) < 0.1
+    at = T0_US + random.integers(0, DAY_US - 1, rows)
+    lengths = random.integers(0, 33, rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    vectors = random.normal(size=(rows, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.arange(rows + 1, dtype=np.int32) * DIMENSION
     return pa.table(
         [
             pa.array([f"{k:016x}" for k in random.integers(0, 2**62, rows)]),
             pa.array(random.integers(0, 100_000, rows)),
-            pa.array(random.integers(0, 1_000_000, rows)),
+            pa.array(random.integers(1, 1_000_000, rows)),
             pa.array(np.array(TYPES, dtype=object)[random.integers(0, 4, rows)]),
-            pa.array(T0_US + random.integers(0, DAY_US, rows)).cast(TIME),
+            pa.array(at).cast(TIME),
+            pa.array(at + random.integers(0, 1_000, rows)).cast(TIME),
             pa.array(random.integers(0, 15, rows), pa.int32()),
             pa.array(watch, mask=missing),
             pa.array(random.integers(1, 300_000, rows)),
             pa.array(1 - random.random(rows), mask=missing),
+            pa.ListArray.from_arrays(offsets, random.integers(0, 1_000_000, offsets[-1])),
+            pa.ListArray.from_arrays(starts, vectors.ravel()),
+            pa.array(random.integers(0, 16, rows), pa.int32()),
+            pa.array([date(2022, 5, 1)]).take(pa.array(np.zeros(rows, "i4"))),
         ],
         schema=SCHEMA,
     )
 
 
-def by_gate() -> Callable[[pa.Table], int]:
-    suite = {"name": "gate", "expectations": [{"type": t, "kwargs": k} for t, k in EXPECTATIONS]}
+def by_gate() -> Callable[[pa.Table], Admitted]:
+    suite = {"name": "gate", "expectations": [{"type": t, "kwargs": k} for t, k in [*EXPECTATIONS, *LISTS]]}
     compiled = compile_suite(suite, SCHEMA, name="gate")
 
-    def run(batch: pa.Table) -> int:
-        admission = admit(batch, compiled, SCHEMA, contract="gate", contract_version=1, verdict_id="v")
-        return admission.admitted.rows.num_rows
+    def run(batch: pa.Table) -> Admitted:
+        return admit(batch, compiled, SCHEMA, contract="gate", contract_version=1, verdict_id="v").admitted
 
     return run
+
+
+def by_write(folder: Path, admitted: Admitted) -> Callable[[], object]:
+    table = Table(folder / "events", "events", LAYOUTS["events"])
+    return lambda: table.append(admitted)
+
+
+def by_delta(folder: Path, admitted: Admitted) -> Callable[[], object]:
+    from deltalake import write_deltalake
+
+    return lambda: write_deltalake(str(folder / "delta"), admitted.rows, mode="append", partition_by=["known_day"])
 
 
 def by_filter() -> Callable[[pa.Table], int]:
@@ -107,12 +154,14 @@ def by_filter() -> Callable[[pa.Table], int]:
         & c("item_id").is_not_null()
         & c("event_id").str.len_chars().is_between(1, 64)
         & time_us.is_between(T0_US, T0_US + DAY_US)
+        & (c("known_at") >= c("event_time"))
         & c("event_type").str.contains("^[a-z_]{1,64}$")
         & c("event_type").is_in(TYPES)
         & (c("watch_ms") >= 0).fill_null(True)
         & c("duration_ms").is_between(1, 3_600_000).fill_null(True)
         & c("surface").is_between(0, 14).fill_null(True)
         & c("propensity").is_between(0, 1, closed="right").fill_null(True)
+        & ~c("item_id").is_in([-1, 0])
     )
 
     def run(batch: pa.Table) -> int:
@@ -147,39 +196,42 @@ def by_gx() -> Callable[[Any], int]:
     return run
 
 
-def measure(rows: int, rounds: int) -> dict[str, float]:
+def measure(rows: int, rounds: int, folder: Path) -> dict[str, float]:
     """Median seconds of each contestant, which take turns."""
     batch = batch_of(rows, seed=7)
-    frame = batch.to_pandas()
+    frame = batch.drop_columns(["history", "embedding"]).to_pandas()
     gate, filter_, gx = by_gate(), by_filter(), by_gx()
-    contestants: dict[str, Callable[[], int]] = {
+    admitted = gate(batch)
+    if admitted.rows.num_rows != filter_(batch):
+        raise SystemExit("the gate and the filter do not keep the same rows")
+    contestants: dict[str, Callable[[], object]] = {
         "gate": lambda: gate(batch),
+        "write": by_write(folder, admitted),
+        "delta": by_delta(folder, admitted),
         "filter": lambda: filter_(batch),
         "GX": lambda: gx(frame),
     }
-    if contestants["gate"]() != contestants["filter"]():
-        raise SystemExit("the gate and the filter do not keep the same rows")
-    contestants["GX"]()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    for turn in range(rounds + 1):  # the first pays for cold caches and for the tables that are made
         for name, contestant in contestants.items():
             start = time.perf_counter()
             contestant()
-            seconds[name].append(time.perf_counter() - start)
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small batches, few rounds")
-    quick = parser.parse_args().quick
-    print(f"{len(EXPECTATIONS)} checks; medians, ms")
-    print(f"{'rows':>9} {'rounds':>6} {'gate':>9} {'GX':>9} {'filter':>9} {'GX/gate':>8} {'gate/filter':>11}")
-    for rows, rounds in ((1_000, 5), (50_000, 3)) if quick else ((1_000, 30), (1_000_000, 9)):
-        took = measure(rows, rounds)
-        shown = " ".join(f"{took[name] * 1e3:9.2f}" for name in ("gate", "GX", "filter"))
-        ratios = f"{took['GX'] / took['gate']:8.1f} {took['gate'] / took['filter']:11.2f}"
-        print(f"{rows:>9,} {rounds:>6} {shown} {ratios}")
+    quick = arguments((__doc__ or "").splitlines()[0]).quick
+    print(f"{len(EXPECTATIONS) + len(LISTS)} checks, {len(LISTS)} of lists; {os.cpu_count()} cores; medians, ms")
+    names = ("gate", "write", "delta", "filter", "GX")
+    print(f"{'rows':>9} {'rounds':>6} " + " ".join(f"{name:>9}" for name in names) + "  gate/write  GX/gate")
+    sizes = ((1_000, 5), (10_000, 3), (50_000, 3), (100_000, 2)) if quick else ()
+    for rows, rounds in sizes or ((1_000, 40), (10_000, 20), (100_000, 9), (1_000_000, 5)):
+        with tempfile.TemporaryDirectory() as folder:
+            took = measure(rows, rounds, Path(folder))
+        shown = " ".join(f"{took[name] * 1e3:9.2f}" for name in names)
+        print(f"{rows:>9,} {rounds:>6} {shown} {took['gate'] / took['write']:>11.1%} {took['GX'] / took['gate']:8.1f}")
 
 
 if __name__ == "__main__":

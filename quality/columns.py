@@ -76,6 +76,8 @@ class Column:
                 wide = self.raw if self.type == pa.float64() else self.raw.cast(pl.Float64)
                 return wide.fill_nan(None)
             case "time":
+                if self.type == pa.timestamp("us", self.type.tz):
+                    return self.raw.to_physical()
                 return self.raw.cast(pl.Datetime("us", self.type.tz)).to_physical()
             case "date":
                 return self.raw.cast(pl.Date).to_physical()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,24 +39,29 @@ def collect(frame: pl.DataFrame, failures: Sequence[Failure], rejected: np.ndarr
     parts = []
     for failure in failures:
         rows = failure.rows[rejected[failure.rows]]
-        if not len(rows):
-            continue
-        index = pl.Series(INDEX, rows, dtype=pl.UInt32)
-        got = frame[index].select(got=failure.got)
-        if got.height != len(rows):  # a literal: the same for every row
-            got = pl.DataFrame({"got": got["got"].extend_constant(got["got"][0], len(rows) - 1)})
-        reason = pl.struct(
-            check=pl.lit(failure.check),
-            column=pl.lit(failure.column, dtype=pl.String),
-            severity=pl.lit(failure.severity),
-            expected=pl.lit(failure.expected),
-            got=pl.col("got"),
-        )
-        parts.append(got.select(index, reason.alias(REASONS)))
+        if len(rows):
+            parts.append(_reasons(frame, failure, pl.Series(INDEX, rows, dtype=pl.UInt32)))
     if not parts:
         return pl.DataFrame(schema=REJECTED)
+    if len(parts) == 1:  # as mostly: each row has one reason, and the rows are in order
+        return parts[0].select(INDEX, pl.concat_list(REASONS)).collect(engine="in-memory")
     together = pl.concat(parts).sort(INDEX, maintain_order=True)
-    return together.group_by(INDEX, maintain_order=True).agg(REASONS)
+    return together.group_by(INDEX, maintain_order=True).agg(REASONS).collect(engine="in-memory")
+
+
+def _reasons(frame: pl.DataFrame, failure: Failure, rows: pl.Series) -> pl.LazyFrame:
+    """A reason for each of the rows."""
+    roots = [frame[name] for name in dict.fromkeys(failure.got.meta.root_names())]
+    # A literal, such as "null", is the same for every row.
+    found = pl.DataFrame(roots)[rows].lazy() if roots else rows.to_frame().lazy()
+    reason = pl.struct(
+        check=pl.lit(failure.check),
+        column=pl.lit(failure.column, dtype=pl.String),
+        severity=pl.lit(failure.severity),
+        expected=pl.lit(failure.expected),
+        got=failure.got,
+    )
+    return found.select(rows, reason.alias(REASONS))
 
 
 def missing(batch: pa.Table, schema: pa.Schema) -> list[tuple[str, np.ndarray]]:
@@ -66,7 +72,7 @@ def missing(batch: pa.Table, schema: pa.Schema) -> list[tuple[str, np.ndarray]]:
     found = []
     for field in schema:
         column = batch.column(field.name)
-        if column.null_count == 0 and not _nested(field.type):
+        if not (_required_within(field.type) or (column.null_count and not field.nullable)):
             continue
         array = column.combine_chunks()
         rows = np.arange(len(array), dtype=np.uint32)
@@ -76,6 +82,16 @@ def missing(batch: pa.Table, schema: pa.Schema) -> list[tuple[str, np.ndarray]]:
 
 def _nested(type_: pa.DataType) -> bool:
     return bool(pa.types.is_struct(type_) or pa.types.is_list(type_) or pa.types.is_large_list(type_))
+
+
+@functools.lru_cache(maxsize=4096)
+def _required_within(type_: pa.DataType) -> bool:
+    """Whether a record or list of this type may hold what may not be null."""
+    if pa.types.is_struct(type_):
+        return any(not inner.nullable or _required_within(inner.type) for inner in type_)
+    if not _nested(type_):
+        return False
+    return not type_.value_field.nullable or _required_within(type_.value_type)
 
 
 def _missing(array: pa.Array, field: pa.Field, path: str, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

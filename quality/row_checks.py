@@ -35,11 +35,18 @@ def _check(
     considered: pl.Expr | None,
     expected: str,
     got: pl.Expr,
+    certain: bool = False,
 ) -> RowCheck:
-    """A row check; `considered` None: all rows. A comparison that has no answer is a failure."""
-    fails = ~meets.fill_null(False)
-    if considered is not None:
-        fails = considered & fails
+    """A row check; `considered` None: all rows. A comparison that has no answer is a failure.
+
+    `certain`: `meets` is null for rows that are not considered, and for no other: a few steps less for the same.
+    """
+    if certain:
+        fails = ~meets if considered is None else (~meets).fill_null(False)
+    else:
+        fails = ~meets.fill_null(False)
+        if considered is not None:
+            fails = considered & fails
     return RowCheck(
         type=e.type,
         columns=tuple(column.name for column in columns),
@@ -52,7 +59,15 @@ def _check(
     )
 
 
-def on_present(e: Expectation, column: Column, meets: pl.Expr, expected: str, got: pl.Expr | None = None) -> RowCheck:
+def on_present(
+    e: Expectation,
+    column: Column,
+    meets: pl.Expr,
+    expected: str,
+    got: pl.Expr | None = None,
+    *,
+    certain: bool = False,
+) -> RowCheck:
     return _check(
         e,
         [column],
@@ -60,12 +75,14 @@ def on_present(e: Expectation, column: Column, meets: pl.Expr, expected: str, go
         considered=column.present,
         expected=expected,
         got=column.text if got is None else got,
+        certain=certain,
     )
 
 
 def not_null(e: Expectation) -> RowCheck:
     column = e.column()
-    return _check(e, [column], meets=column.present, considered=None, expected="not null", got=pl.lit("null"))
+    meets, got = column.present, pl.lit("null")
+    return _check(e, [column], meets=meets, considered=None, expected="not null", got=got, certain=True)
 
 
 def null(e: Expectation) -> RowCheck:
@@ -81,19 +98,21 @@ def between(e: Expectation) -> RowCheck:
         return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
 
     bounds = Bounds.of(e, fit, required=True)
-    return on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show))
+    return on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show), certain=True)
 
 
 def in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
-    return on_present(e, column, _is_in(column, values), "one of " + short([column.show(v) for v in values]))
+    expected = "one of " + short([column.show(v) for v in values])
+    return on_present(e, column, _is_in(column, values), expected, certain=bool(values))
 
 
 def not_in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
-    return on_present(e, column, ~_is_in(column, values), "none of " + short([column.show(v) for v in values]))
+    expected = "none of " + short([column.show(v) for v in values])
+    return on_present(e, column, ~_is_in(column, values), expected, certain=bool(values))
 
 
 def _is_in(column: Column, values: list[object]) -> pl.Expr:
@@ -103,7 +122,7 @@ def _is_in(column: Column, values: list[object]) -> pl.Expr:
 def regex(e: Expectation) -> RowCheck:
     column = e.column(_TEXT)
     meets = column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
-    return on_present(e, column, meets, f"matches {e.kwargs['regex']}")
+    return on_present(e, column, meets, f"matches {e.kwargs['regex']}", certain=True)
 
 
 def not_regex(e: Expectation) -> RowCheck:
@@ -126,7 +145,8 @@ def regex_list(e: Expectation) -> RowCheck:
 def length_between(e: Expectation) -> RowCheck:
     column = e.column(_MEASURABLE)
     bounds = Bounds.of(e, lambda key: e.number(key, whole=True), required=True)
-    return on_present(e, column, bounds.holds_for(_length(column)), bounds.show(str, prefix="length "), _long(column))
+    expected = bounds.show(str, prefix="length ")
+    return on_present(e, column, bounds.holds_for(_length(column)), expected, _long(column), certain=True)
 
 
 def length_equal(e: Expectation) -> RowCheck:
@@ -134,7 +154,7 @@ def length_equal(e: Expectation) -> RowCheck:
     value = e.number("value", whole=True)
     if value is None:
         raise e.error("no length", expected="value: a whole number", got="none")
-    return on_present(e, column, _length(column) == value, f"length {value}", _long(column))
+    return on_present(e, column, _length(column) == value, f"length {value}", _long(column), certain=True)
 
 
 def _length(column: Column) -> pl.Expr:

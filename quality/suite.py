@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -37,6 +38,7 @@ _ENTRIES = frozenset(
 ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES
 BATCH_RULES = batch_checks.RULES | drift.RULES
 SUPPORTED: tuple[str, ...] = (*ROW_RULES, *BATCH_RULES)
+SHARED_ROWS_MIN = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,14 @@ class CompiledSuite:
     """The checks of a suite, in its order, and the one selection that answers them all.
 
     `plan` gives one row: `{i}.fails`, the list of failing rows of check i; `{i}.evaluated`; `{i}.{j}`, observations.
+    `same` names the answers that are another's: most checks of a column count the same rows.
     """
 
     name: str
     checks: tuple[Check, ...]
     columns: Mapping[str, pa.DataType]
     plan: tuple[pl.Expr, ...]
+    same: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, frame: pl.DataFrame) -> dict[str, Any]:
         """The plan's row: a Series of row indexes (UInt32, rising) for each `fails`, scalars and lists else.
@@ -57,16 +61,23 @@ class CompiledSuite:
         Where Polars cannot evaluate a check on these rows, `{i}.error` says why, and the check has no other answer.
         """
         try:
-            return _selected(frame, self.plan)
+            answers = _selected(frame, self.plan)
         except POLARS_FAILURES:
-            answers: dict[str, Any] = {}
-            for i in range(len(self.checks)):
-                mine = [expr for expr in self.plan if expr.meta.output_name().startswith(f"{i}.")]
-                try:
-                    answers |= _selected(frame, mine)
-                except POLARS_FAILURES as error:
-                    answers[f"{i}.error"] = " ".join(str(error).split())[:200]
-            return answers
+            answers = self._one_by_one(frame)
+        return answers | {name: answers[other] for name, other in self.same.items() if other in answers}
+
+    def _one_by_one(self, frame: pl.DataFrame) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for i in range(len(self.checks)):
+            mine = [expr for expr in self.plan if expr.meta.output_name().startswith(f"{i}.")]
+            try:
+                answers |= _selected(frame, mine)
+            except POLARS_FAILURES as error:
+                answers[f"{i}.error"] = " ".join(str(error).split())[:200]
+                # What this count would have been, others may need: it does not depend on what broke.
+                with suppress(*POLARS_FAILURES):
+                    answers |= _selected(frame, mine[:1])
+        return answers
 
     def evaluated_each(self, frame: pl.DataFrame, ends: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
         """For each run of rows that ends before one of `ends` (rising), how many of its rows each check looks at."""
@@ -86,8 +97,11 @@ class CompiledSuite:
 def _selected(frame: pl.DataFrame, plan: Sequence[pl.Expr]) -> dict[str, Any]:
     if not plan:
         return {}
-    # The streaming engine, the default, takes twice as long on a frame that is in memory anyway.
-    answers = frame.lazy().select(plan).collect(engine="in-memory")
+    # The streaming engine, the default, takes twice as long on a frame that is in memory anyway; and of a small one
+    # the search for what expressions share takes longer than what it saves.
+    optimizations = pl.QueryOptFlags.none()
+    optimizations.comm_subexpr_elim = frame.height > SHARED_ROWS_MIN
+    answers = frame.lazy().select(plan).collect(engine="in-memory", optimizations=optimizations)
     return {answer.name: answer[0] for answer in answers}
 
 
@@ -114,15 +128,23 @@ def compile_suite(
     found = [_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw)]
     checks = tuple(check.masked() if roots(check) & set(personal) else check for check in found)
     plan: list[pl.Expr] = []
+    counted: dict[bytes, str] = {}
+    same: dict[str, str] = {}
     for i, check in enumerate(checks):
-        plan.append(check.evaluated.alias(f"{i}.evaluated"))
+        known = counted.setdefault(check.evaluated.meta.serialize(), f"{i}.evaluated")
+        if known == f"{i}.evaluated":
+            plan.append(check.evaluated.alias(known))
+        else:
+            same[f"{i}.evaluated"] = known
         if isinstance(check, RowCheck):
             plan.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
         else:
             plan += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
     used = {column for expr in plan for column in expr.meta.root_names()}
     used |= {column for check in checks for column in check.columns}
-    compiled = CompiledSuite(name, checks, {c.name: c.type for c in columns.values() if c.name in used}, tuple(plan))
+    compiled = CompiledSuite(
+        name, checks, {c.name: c.type for c in columns.values() if c.name in used}, tuple(plan), same
+    )
     _try_out(compiled, schema)
     return compiled
 

@@ -213,11 +213,12 @@ def admit_each(
                     if isinstance(check, RowCheck)
                 ),
             )
-        if not all(check.success for check in checks):
+        if _stop_reason(checks, 0, size, quarantine_limit, quarantine_limit_rows) is not None:
             admissions.append(alone(i))
             continue
+        verdict = _verdict(checks, None, any_rejected=False)
         admitted = Admitted(exact.slice(end - size, size), contract, contract_version, verdict_ids[i], _SEAL)
-        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), checks, "pass", None))
+        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), checks, verdict, None))
     return admissions
 
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,8 +39,14 @@ POOL = 65_536  # samples that peers with a buffer shuffle among each other
 Columns = dict[str, Any]
 
 
+@cache
+def opened(folder: Path, workers: int) -> Feed:
+    """One feed for all epochs, as trainers have it: it uses the memory of batches again."""
+    return Feed(folder / "shards", batch_size=BATCH, seed=7, workers=workers)
+
+
 def feed(folder: Path, workers: int) -> Iterator[Columns]:
-    for batch in Feed(folder / "shards", batch_size=BATCH, seed=7, workers=workers):
+    for batch in opened(folder, workers):
         history = {f"history_{name}": jagged.values for name, jagged in batch.history.items()}
         yield {name: batch[name] for name in batch.keys()} | history  # noqa: SIM118 -- a batch is no mapping
 

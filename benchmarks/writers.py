@@ -1,24 +1,33 @@
 """Many producers of small batches: group commits behind a gate, beside raw delta-rs appends from as many threads.
 
 Each producer appends 1,000 rows at a time and waits until they are committed (ours: also flushed to the disk; delta-rs
-does not flush). Rounds alternate in one run; every table is read back and compared with what was sent.
+does not flush). Rounds alternate in one run; every table is read back and compared with what was sent. CPU time is the
+writing processes', compaction included: it depends less than the rest on what else the machine does.
+
+On S3: moto's server in a process of its own, on the same cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from compare import arguments
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
@@ -39,12 +48,14 @@ NOW = to_us("2024-03-05")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one round: batches that landed a second, latencies, appends that raised, files left, ms to open the table."""
+    """Of one round: batches that landed a second and CPU ms of each, latencies, appends that raised, commits, files."""
 
     batches_s: float
+    cpu_ms: float
     p50_ms: float
     p99_ms: float
     failed: int
+    commits: int
     files: int
     open_ms: float
 
@@ -66,8 +77,11 @@ def source(number: int) -> pl.DataFrame:
     )
 
 
-def produce(append: Callable[[int, int], None], producers: int, batches: int) -> tuple[float, list[float], int]:
-    """Seconds, latencies (s) and failures of `producers` threads that append one batch after the other."""
+Measured = tuple[float, float, list[float], int]
+
+
+def produce(append: Callable[[int, int], None], producers: int, batches: int) -> Measured:
+    """Seconds, CPU seconds, latencies (s) and failures of `producers` threads that append one batch after the other."""
     latencies: list[list[float]] = [[] for _ in range(producers)]
     failed = [0] * producers
 
@@ -81,29 +95,35 @@ def produce(append: Callable[[int, int], None], producers: int, batches: int) ->
             latencies[producer].append(time.perf_counter() - began)
 
     threads = [threading.Thread(target=work, args=(producer,)) for producer in range(producers)]
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - began, [value for each in latencies for value in each], sum(failed)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return seconds, cpu, [value for each in latencies for value in each], sum(failed)
 
 
-def outcome(uri: str, measured: tuple[float, list[float], int], sent: int) -> Outcome:
+def outcome(uri: str, measured: Measured, sent: int, options: dict[str, str] | None = None) -> Outcome:
     """Read the table back: what did not fail must be there once."""
-    seconds, latencies, failed = measured
-    held = pl.scan_delta(uri).select(pl.len(), pl.col("event_id").n_unique().alias("ids")).collect().row(0)
+    seconds, cpu, latencies, failed = measured
+    provider: dict[str, None] = {} if options is None else {"credential_provider": None}
+    found = pl.scan_delta(uri, storage_options=options, **provider)
+    held = found.select(pl.len(), pl.col("event_id").n_unique().alias("ids")).collect().row(0)
     assert held == ((sent - failed) * ROWS,) * 2, f"{uri}: {held} rows and ids of {(sent - failed) * ROWS}"
     opening = []
     for _ in range(5):
         began = time.perf_counter()
-        files = len(DeltaTable(uri).file_uris())
+        table = DeltaTable(uri, storage_options=options)
+        files = len(table.file_uris())
         opening.append(time.perf_counter() - began)
     return Outcome(
         (sent - failed) / seconds,
+        cpu / max(sent - failed, 1) * 1e3,
         float(np.percentile(latencies, 50)) * 1e3,
         float(np.percentile(latencies, 99)) * 1e3,
         failed,
+        table.version(),
         files,
         min(opening) * 1e3,
     )
@@ -225,10 +245,92 @@ def across_processes(folder: Path, processes: int, batches: int) -> Outcome:
     measured = [results.get() for _ in started]
     for process in started:
         process.join()
-    whole = max(seconds for seconds, _, _ in measured)
-    latencies = [value for _, values, _ in measured for value in values]
-    failed = sum(failures for _, _, failures in measured)
-    return outcome(target.table.uri, (whole, latencies, failed), processes * each * batches)
+    whole = max(seconds for seconds, _, _, _ in measured)
+    cpu = sum(cpu for _, cpu, _, _ in measured)
+    latencies = [value for _, _, values, _ in measured for value in values]
+    failed = sum(failures for _, _, _, failures in measured)
+    return outcome(target.table.uri, (whole, cpu, latencies, failed), processes * each * batches)
+
+
+@contextlib.contextmanager
+def store() -> Iterator[dict[str, str]]:
+    """moto's server, in a process of its own, with an empty bucket `lake`: how to reach it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
+                break
+            time.sleep(0.1)
+        yield {
+            "aws_endpoint_url": address,
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+            "aws_region": "us-east-1",
+            "aws_allow_http": "true",
+        }
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def store_commits(batches: int) -> Outcome:
+    with store() as options:
+        lake = reclake.Lake.create("s3://lake/ours", storage_options=options)
+        rows, admit = gated(lake, [source(n) for n in range(PRODUCERS)])
+        table = lake.catalog.table("events")
+        ids = event_ids(PRODUCERS * batches)
+        with GroupWriter[Batch](table) as writer:
+
+            def append(producer: int, number: int) -> None:
+                batch = with_ids(rows[producer], ids, producer * batches + number)
+                writer.put(Batch(admit(batch), {f"p{producer}": number}))
+
+            measured = produce(append, PRODUCERS, batches)
+        return outcome(table.uri, measured, PRODUCERS * batches, options)
+
+
+def store_delta(folder: Path, producers: int, batches: int) -> Outcome:
+    rows, _ = gated(reclake.Lake.create(folder / "lake"), [source(n) for n in range(producers)])
+    with store() as options:
+        uri = "s3://lake/raw"
+        write_deltalake(uri, rows[0].slice(0, 0), partition_by=["known_day"], storage_options=options)
+        ids = event_ids(producers * batches)
+
+        def append(producer: int, number: int) -> None:
+            batch = with_ids(rows[producer], ids, producer * batches + number)
+            write_deltalake(uri, batch, mode="append", storage_options=options)
+
+        return outcome(uri, produce(append, producers, batches), producers * batches, options)
+
+
+def floor(batches: int = PRODUCERS, rounds: int = 20) -> None:
+    """What the least that a commit of so many batches must do costs: their Parquet file, flushed."""
+    ways: dict[str, dict[str, object]] = {
+        "lz4, plain, no statistics": {"compression": "lz4", "use_dictionary": False, "write_statistics": False},
+        "pyarrow's defaults": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        rows, _ = gated(reclake.Lake.create(Path(folder) / "lake"), [source(n) for n in range(batches)])
+        whole = pa.concat_tables(rows).combine_chunks()
+        path = Path(folder) / "bare.parquet"
+        for name, how in ways.items():
+            spent = []
+            for _ in range(rounds):
+                began = time.process_time()
+                pq.write_table(whole, path, **how)
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                spent.append((time.process_time() - began) / batches * 1e3)
+            middle = statistics.median(spent)
+            print(
+                f"  bare Parquet of {batches} batches, {name}: {middle:.2f} ms of a core each, least {min(spent):.2f}"
+            )
 
 
 def main() -> None:
@@ -243,20 +345,28 @@ def main() -> None:
         contenders[f"reclake, {count} processes"] = lambda folder, n=count: across_processes(
             folder, n, max(batches // 5, 10)
         )
+    few = 5 if quick else 25
+    contenders |= {
+        "S3: reclake group commits": lambda folder: store_commits(few),
+        "S3: write_deltalake, alone": lambda folder: store_delta(folder, 1, few),
+        "S3: write_deltalake, 20 threads": lambda folder: store_delta(folder, PRODUCERS, 3),
+    }
     found: dict[str, list[Outcome]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
             with tempfile.TemporaryDirectory() as folder:
                 found[name].append(contender(Path(folder)))
     print(f"{PRODUCERS} producers, {ROWS} rows a batch, {batches} batches each ({raw_batches} raw), {rounds} rounds")
-    print(f"  {'':<30}{'batches/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'failed':>8}{'files':>7}{'open ms':>9}")
+    floor()
+    heads = ("batches/s", "CPU ms", "p50 ms", "p99 ms", "failed", "commits", "files", "open ms")
+    print(f"  {'':<32}" + "".join(f"{head:>10}" for head in heads))
     for name, outcomes in found.items():
         middle = sorted(outcomes, key=lambda o: o.batches_s)[len(outcomes) // 2]
         failed = sum(o.failed for o in outcomes)
         open_ms = statistics.median(o.open_ms for o in outcomes)
         print(
-            f"  {name:<30}{middle.batches_s:>10.0f}{middle.p50_ms:>8.0f}{middle.p99_ms:>8.0f}"
-            f"{failed:>8}{middle.files:>7}{open_ms:>9.1f}"
+            f"  {name:<32}{middle.batches_s:>10.1f}{middle.cpu_ms:>10.2f}{middle.p50_ms:>10.0f}{middle.p99_ms:>10.0f}"
+            f"{failed:>10}{middle.commits:>10}{middle.files:>10}{open_ms:>10.1f}"
         )
 
 

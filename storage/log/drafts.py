@@ -7,6 +7,7 @@ that fails where there is one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,10 +97,13 @@ def discard_staged(root: Place, before_s: float) -> int:
     """Remove drafts that killed processes left, last touched before a time (s since 1970); returns how many."""
     if not isinstance(root, Path):
         return 0
-    left = [path for path in (root / "_delta_log").glob(f".*{_SUFFIX}") if path.stat().st_mtime < before_s]
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)
+    removed = 0
+    for path in (root / "_delta_log").glob(f".*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # a writer at work has just given it its name
+            if path.stat().st_mtime < before_s:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _flush(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import random
 from pathlib import Path
 
@@ -94,3 +95,16 @@ def test_a_look_after_a_commit_parses_that_commit_and_nothing_else(
         assert parsed == [version]
         parsed.clear()
     assert opened == []
+
+
+def test_drafts_of_killed_writers_are_removed_and_those_that_get_their_name_meanwhile_are_in_nobodys_way(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "_delta_log"
+    folder.mkdir()
+    for name in (".killed.draft", ".young.draft"):
+        (folder / name).touch()
+    (folder / ".named.draft").symlink_to(folder / "gone")  # listed, and gone when it is looked at
+    os.utime(folder / ".killed.draft", (1, 1))
+    assert log.discard_staged(tmp_path, before_s=1000) == 1
+    assert sorted(path.name for path in folder.glob(".*.draft")) == [".named.draft", ".young.draft"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from ..quality import results
 from ..quality.findings import Finding, findings, merged
 from ..schemas.contract import Contract
 from ..schemas.errors import ReclakeError
-from ..schemas.pii import Key
 from ..storage.catalog import Catalog
 from . import resolving, sources
 from .ingest import BATCH_ROWS, refused_reasons, rejected_rows, stamp_and_admit, target_of
-from .private import Shield, columns_of
+from .private import Shield
 from .run import Run
 
 
@@ -40,8 +38,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     """Decode, resolve and gate files as ingest would, and write nothing. Duplicates are not looked for."""
     run = run or Run()
     target = target_of(catalog, contract)
-    # Nothing is written, so any key will do: what is shown is as little of a user as what ingest would keep.
-    shield = Shield(columns_of(contract), Key("check", secrets.token_bytes(32))) if contract.hides else None
+    shield = Shield.for_a_look(contract)
     rows = read = admitted = quarantined = 0
     verdicts = set[str]()
     checks: list[results.CheckResult] = []

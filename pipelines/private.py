@@ -6,6 +6,7 @@ that does not decode, or whose value cannot be hashed, keeps its place and its r
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,6 +55,13 @@ class Shield:
             return None
         columns = columns_of(contract)
         return cls(columns, keys.current(catalog.root) if columns.hashed else None)
+
+    @classmethod
+    def for_a_look(cls, contract: Contract) -> Shield | None:
+        """Where nothing is written any key will do: what is shown is as little of a user as what ingest would keep."""
+        if not contract.hides:
+            return None
+        return cls(columns_of(contract), Key("look", secrets.token_bytes(32)))
 
     def rows(self, batch: SourceBatch) -> SourceBatch:
         """Kernel: the batch as it may be seen."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ import polars as pl
 from ..quality.profile import Proposal, propose
 from ..schemas.contract import Contract
 from ..schemas.errors import ReclakeError
-from ..schemas.pii import Key
 from . import resolving, sources
 from .ingest import BATCH_ROWS
-from .private import Shield, columns_of
+from .private import Shield
 
 ROWS_MAX = 1_000_000  # what is looked at, from the beginning: all of it is in memory at once
 
@@ -36,8 +34,7 @@ def profile(contract: Contract, paths: Sequence[str | Path]) -> Profile:
     Raises:
         SourceNotFoundError, SourceError: a path is missing, damaged, or lacks a required column.
     """
-    # Nothing is written, so any key will do.
-    shield = Shield(columns_of(contract), Key("profile", secrets.token_bytes(32))) if contract.hides else None
+    shield = Shield.for_a_look(contract)
     parts: list[pl.DataFrame] = []
     rows = 0
     for path in sources.discover(paths).files:

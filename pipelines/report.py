@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality.correlation import correlate_days, daily_metrics, daily_quality
+from ..quality.expectation import PERSONAL
 from ..quality.report import ReportData, render
 from ..schemas import shapes
 from ..schemas.errors import PinError, StorageError
@@ -20,7 +21,6 @@ from ..storage.table import Table
 from .correlate import SEED
 
 EXAMPLES = 3  # of what a check got
-MASKED = "(personal data)"
 
 _LABELS = pl.Schema(
     {
@@ -128,7 +128,7 @@ def _masked(catalog: Catalog, rows: pl.DataFrame) -> pl.DataFrame:
     if not mask.any():
         return rows
     if "got" in rows.columns:
-        hidden, shown = pl.lit([MASKED], dtype=pl.List(pl.String)), pl.col("got")
+        hidden, shown = pl.lit([PERSONAL], dtype=pl.List(pl.String)), pl.col("got")
         return rows.with_columns(pl.when(mask).then(hidden).otherwise(shown).alias("got"))
     without = pl.col("observed").str.replace(r"(?s), e\.g\. .*", "")
     return rows.with_columns(pl.when(mask).then(without).otherwise("observed").alias("observed"))

@@ -30,11 +30,11 @@ class Expired:
 def expire(catalog: Catalog, *, before_us: int, contract: str | None = None, run: Run | None = None) -> Expired:
     """Remove rows that were quarantined before a time; run again after any interruption.
 
-    Raises:
-        LakeBusyError: somebody replays, seals, assembles, packs or erases right now.
-
     Rows that still waited are put on the ledger (`replays`) as expired first, so that every row stays accounted for.
     Their bytes are in older versions of the table until `vacuum` has taken those, and as long as pins hold them.
+
+    Raises:
+        LakeBusyError: somebody replays, seals, assembles, packs or erases right now.
     """
     run = run or Run()
     table = catalog.table("quarantine")

@@ -13,7 +13,7 @@ from ..schemas.errors import SuiteError
 from .columns import Column, Kind, find
 
 Severity = Literal["critical", "error", "warning"]
-PERSONAL = "(personal)"  # in place of a value that a contract keeps for a purpose
+PERSONAL = "(personal data)"  # in place of a value that nobody is to be shown
 COMMON_KEYS = frozenset({"row_condition", "condition_parser", "batch_id"})
 
 

@@ -53,7 +53,7 @@ def findings(admission: Admission, reasons: Sequence[pl.DataFrame] = ()) -> tupl
             result.unexpected,
             result.evaluated,
             result.example,
-            "nowhere" if stopped else "table" if result.severity == "warning" or not result.unexpected else gone,
+            "table" if not stopped and (result.severity == "warning" or not result.unexpected) else gone,
         )
         for result in admission.checks
         if not result.success

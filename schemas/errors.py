@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 
 class ReclakeError(Exception):
@@ -119,17 +119,8 @@ class SourceError(ReclakeError, ValueError):
 class GateError(ReclakeError, ValueError):
     """A critical check failed: nothing of the batch was written. `table`: the unmet checks, as lines of text."""
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: object = None,
-        expected: object = None,
-        got: object = None,
-        hint: str | None = None,
-        table: Sequence[str] = (),
-    ) -> None:
-        super().__init__(what, where=where, expected=expected, got=got, hint=hint)
+    def __init__(self, what: str, *, table: Sequence[str] = (), **parts: Any) -> None:
+        super().__init__(what, **parts)
         self.table = tuple(table)
 
     def __str__(self) -> str:

@@ -435,9 +435,9 @@ def test_values_of_personal_columns_are_counted_and_never_named() -> None:
     batch = rows(watch_ms=[-4711, 47], kind=["secret", "click"])
     admission = admit(batch, compiled, SCHEMA, contract="clicks", contract_version=1, verdict_id="v")
     assert [check.observed for check in admission.checks[1:]] == [
-        "1 of 2 rows, e.g. (personal)",
-        "1 of 2 rows, e.g. (personal)",
-        "(personal)",
+        "1 of 2 rows, e.g. (personal data)",
+        "1 of 2 rows, e.g. (personal data)",
+        "(personal data)",
         "-2332.0",
     ]
-    assert [r["got"] for r in admission.rejected["reasons"].to_list()[0]] == ["(personal)", "(personal)"]
+    assert [r["got"] for r in admission.rejected["reasons"].to_list()[0]] == ["(personal data)", "(personal data)"]

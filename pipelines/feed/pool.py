@@ -15,7 +15,7 @@ from .batch import Batch, Jagged
 from .expression import Expression, known
 from .order import EpochOrder
 from .selection import Rows, SamplePlan
-from .windows import Array, Buffers, Int64s, copy_windows, plan_windows
+from .windows import Array, Buffers, Int64s, gather_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +148,15 @@ def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading, **more: Any) 
     inverse, windows = None, [(p, p.window_start[rows], p.window_length[rows]) for p, rows in chosen]
     if reading.deduplicate:
         inverse, windows = _distinct(windows)
-    plans, offsets = [], [np.zeros(1, dtype=np.int64)]
-    for _, start, length in windows:
-        plan = plan_windows(start, length, offset=int(offsets[-1][-1]))
-        plans.append(plan)
-        offsets.append(plan.offsets[1:])
-    ends: Int64s = np.concatenate(offsets)
+    ends: Int64s = np.concatenate([[0], np.cumsum(np.concatenate([length for _, _, length in windows]))])
 
-    def gathered(name: str, dtype: np.dtype[Any], masks: bool) -> Array:
-        out = reading.buffers.lend(int(ends[-1]), dtype)
-        for (pool, _, _), plan in zip(windows, plans, strict=True):
-            copy_windows(pool.history_valid[name] if masks else pool.history[name], plan, out)
-        return out
+    def gathered(name: str, masks: bool) -> Array:
+        return gather_windows(
+            [((p.history_valid if masks else p.history)[name], start, length) for p, start, length in windows]
+        )
 
-    flags: np.dtype[Any] = np.dtype(np.bool_)
     history = {
-        c.name: Jagged(gathered(c.name, c.dtype, False), ends, gathered(c.name, flags, True) if c.nulls else None)
+        c.name: Jagged(gathered(c.name, False), ends, gathered(c.name, True) if c.nulls else None)
         for c in reading.history
     }
     return Batch(columns, valid, history, reading.content, inverse=inverse, **more)

@@ -1,76 +1,70 @@
-"""Gathering history windows: many slices of one array, one after the other, at the speed of memory copies."""
+"""Gathering history windows: many slices of arrays, one after the other, at the speed of memory copies."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Array = npt.NDArray[Any]
 Int64s = npt.NDArray[np.int64]
 
-# Blocks pass through a temporary of this many bytes: small enough to stay in a core's cache, large enough that the
-# Python loop around it does not show.
-_STEP_BYTES = 1 << 20
+# Binary views point into a buffer by 32 bits: an array of more bytes than this is several buffers of one memory.
+_REACH = 1 << 30
+# Values of so many bytes or fewer stand in the view itself.
+_INLINE = 12
 
 
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
-    """How to copy B windows: lists of equal blocks (length, where from, where to), the same for every field."""
+def gather_windows(parts: Sequence[tuple[Array, Int64s, Int64s]]) -> Array:
+    """Of each part (source, starts, lengths) the windows source[start : start + length], all one after the other.
 
-    offsets: Int64s  # (B+1,) of the windows in the output
-    blocks: tuple[tuple[int, Int64s, Int64s], ...]
+    Arrow does the copying: a window is a value of a binary view array, where values may lie in any order and overlap,
+    and its cast to a binary array copies each with one memcpy. That is within a tenth of a compiled loop, and half
+    again as fast as the best of NumPy, which has no way to copy blocks of differing lengths at once.
 
-
-def plan_windows(starts: Int64s, lengths: Int64s, *, offset: int = 0) -> WindowPlan:
-    """The plan that copies source[starts[i] : starts[i] + lengths[i]] one after the other, from `offset` of the output.
-
-    NumPy copies blocks of one length several times faster than it gathers elements. A window of n elements is exactly
-    covered by two blocks of the largest power of two that fits, one at its start, one at its end, overlapping, as
-    memcpy does it; the windows of the greatest length, commonly most of them, are one block each.
+    Args:
+        parts: one or more, their sources (N,) contiguous and of one type; a window has less than a GiB.
     """
-    offsets = np.empty(len(lengths) + 1, dtype=np.int64)
-    offsets[0] = offset
-    np.cumsum(lengths, out=offsets[1:])
-    offsets[1:] += offset
-    targets = offsets[:-1]
-    longest = int(lengths.max(initial=0))
-    blocks = []
-    whole = lengths == longest
-    if longest:
-        blocks.append((longest, starts[whole], targets[whole]))
-    exponent = np.frexp(lengths.astype(np.float64))[1]  # n is in [2^(e-1), 2^e)
-    exponent[whole] = 0
-    for e in range(1, longest.bit_length() + 1):
-        chosen = np.flatnonzero(exponent == e)
-        if len(chosen):
-            block = 1 << (e - 1)
-            start, target, rest = starts[chosen], targets[chosen], lengths[chosen] - block
-            blocks.append((block, np.concatenate([start, start + rest]), np.concatenate([target, target + rest])))
-    return WindowPlan(offsets, tuple(blocks))
+    dtype = parts[0][0].dtype
+    views: list[npt.NDArray[np.int32]] = []
+    buffers: list[pa.Buffer] = []
+    for source, starts, lengths in parts:
+        views.append(_views(source, starts, lengths, first_buffer=len(buffers)))
+        raw = source.view(np.uint8)
+        buffers += [pa.py_buffer(raw[at:]) for at in range(0, max(1, len(raw)), _REACH)]
+    every = np.concatenate(views)
+    windows = pa.Array.from_buffers(pa.binary_view(), len(every), [None, pa.py_buffer(every), *buffers])
+    data = windows.cast(pa.large_binary()).buffers()[2]
+    if data is None or data.size == 0:
+        return np.empty(0, dtype=dtype)
+    return np.frombuffer(data, dtype=dtype)
 
 
-def copy_windows(source: Array, plan: WindowPlan, out: Array) -> None:
-    """Copy the windows of a plan from `source` (N,) into `out` (at least plan.offsets[-1],), both contiguous."""
-    for block, starts, targets in plan.blocks:
-        take, put = _blocks(source, block), _blocks(out, block)
-        step = max(1, _STEP_BYTES // (block * source.itemsize))
-        for at in range(0, len(starts), step):
-            put[targets[at : at + step]] = take[starts[at : at + step]]
+def _views(source: Array, starts: Int64s, lengths: Int64s, *, first_buffer: int) -> npt.NDArray[np.int32]:
+    """(B, 4) as the Arrow format has it: the length in bytes, then the value itself or its prefix, buffer and offset.
 
-
-def _blocks(array: Array, length: int) -> Array:
-    """(N - length + 1,): every run of `length` elements as one opaque item, overlapping; a view."""
-    return np.ndarray(
-        shape=(len(array) - length + 1,),
-        dtype=np.dtype((np.void, length * array.itemsize)),
-        buffer=array,
-        strides=(array.itemsize,),
-    )
+    The prefix is there to compare values, which nobody does here, and stays 0.
+    """
+    width = source.itemsize
+    views = np.zeros((len(starts), 4), dtype=np.int32)
+    views[:, 0] = lengths * width
+    views[:, 2] = first_buffer + starts * width // _REACH
+    views[:, 3] = starts * width % _REACH
+    short = np.flatnonzero(lengths <= _INLINE // width)
+    if len(short):
+        places = np.arange(_INLINE // width)
+        inside = places < lengths[short, None]
+        values = np.zeros(inside.shape, dtype=source.dtype)
+        values[inside] = source[(starts[short, None] + places)[inside]]
+        inline = np.zeros((len(short), 3), dtype=np.int32)
+        inline[:, : values.nbytes // (4 * len(short))] = values.view(np.int32)
+        views[short, 1:] = inline
+    return views
 
 
 class Buffers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ Int64s = npt.NDArray[np.int64]
 
 KEYS = ("sample_id", "item_id", "seen", "request_time", "negative")
 ORDER = ("user_id", "seen", "request_time", "sample_id")
+# What events always have. Parquet decodes values that cannot be null, nor the lists they are in, a quarter faster.
+EVENT_KEYS = ("event_id", "user_id", "item_id", "event_type", "event_time", "available_at", "known_at", "ordinal")
 # A row holds at most this many samples, so that a chunk, the unit of shuffling, stays near its size.
 ROW_SAMPLES = 1024
 
@@ -84,9 +86,12 @@ def pack_bucket(
         tier = np.concatenate([[0], np.cumsum(end - begin_at)])
         chosen = index[np.repeat(offsets[:-1] + begin_at - tier[:-1], end - begin_at) + np.arange(tier[-1])]
         history = [(name, timeline[name].gather(pl.Series(chosen))) for name in history_fields]
-        columns[tier_name(number)] = _struct(history, tier)
+        columns[tier_name(number)] = _struct(history, tier, never_null=EVENT_KEYS)
         end = begin_at
-    return pa.table(columns | {"samples": _struct([(name, samples[name]) for name in names], sample_offsets)})
+    columns["samples"] = _struct(
+        [(name, samples[name]) for name in names], sample_offsets, never_null=set(names) - set(features)
+    )
+    return pa.table(columns, schema=pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()]))
 
 
 def _int64(column: pl.Series) -> Int64s:
@@ -149,9 +154,11 @@ def _missing(user: int, ordinal: int) -> ShardError:
     )
 
 
-def _struct(columns: Sequence[tuple[str, pl.Series]], offsets: Int64s) -> pa.StructArray:
+def _struct(
+    columns: Sequence[tuple[str, pl.Series]], offsets: Int64s, *, never_null: Collection[str]
+) -> pa.StructArray:
     """(R,) struct of lists. 64-bit offsets: no bucket is too large for them."""
-    arrays = []
+    arrays, fields = [], []
     for name, series in columns:
         values = series.to_arrow()
         kind = values.type
@@ -164,10 +171,12 @@ def _struct(columns: Sequence[tuple[str, pl.Series]], offsets: Int64s) -> pa.Str
                 got=kind,
                 hint="leave the column out of the recipe",
             )
-        arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), values))
+        type_ = pa.large_list(pa.field("element", kind, nullable=name not in never_null))
+        arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), values, type=type_))
+        fields.append(pa.field(name, type_, nullable=False))
     if not arrays:
         return pa.array([{}] * (len(offsets) - 1), type=pa.struct([]))
-    return pa.StructArray.from_arrays(arrays, names=[name for name, _ in columns])
+    return pa.StructArray.from_arrays(arrays, fields=fields)
 
 
 def encode_strings(

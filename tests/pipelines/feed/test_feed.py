@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclake.pipelines.feed import Batch, Feed, Jagged, Negatives
+from reclake.pipelines.feed import Batch, Feed, Jagged, Negatives, windows
 from reclake.pipelines.feed import feed as feeds
-from reclake.pipelines.feed.windows import Buffers, copy_windows, plan_windows
+from reclake.pipelines.feed.windows import Buffers, gather_windows
 from reclake.schemas.errors import FeedError, FeedStateError, ShardError
 
 POOL = 200  # several pools an epoch, so that batches cross from one to the next
@@ -328,18 +328,32 @@ def test_padding_keeps_the_newest_events() -> None:
     assert jagged.lengths.tolist() == [2, 0, 4]
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.bool_, np.float32])
-def test_windows_are_copied_as_slices_would_be(dtype: type[np.generic]) -> None:
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int16, np.int8, np.bool_, np.float32, np.float64])
+def test_windows_are_gathered_as_slices_would_be(dtype: type[np.generic]) -> None:
     rng = np.random.default_rng(3)
-    source = rng.integers(0, 2, 5000).astype(dtype) if dtype == np.bool_ else rng.integers(0, 100, 5000).astype(dtype)
-    for longest in (0, 1, 2, 3, 100, 256):
-        lengths = rng.integers(0, longest + 1, 500)
-        starts = rng.integers(0, 5000 - longest, 500)
-        plan = plan_windows(starts, lengths, offset=7)
-        out = np.zeros(int(plan.offsets[-1]), dtype=dtype)
-        copy_windows(source, plan, out)
-        expected = [source[s : s + n] for s, n in zip(starts, lengths, strict=True)]
-        assert np.array_equal(out[7:], np.concatenate(expected))
+    sources = [rng.integers(0, 2 if dtype == np.bool_ else 100, n).astype(dtype) for n in (5000, 400, 0)]
+    for longest in (0, 1, 2, 3, 13, 100, 256):
+        lengths = [rng.integers(0, min(longest, len(source)) + 1, 500) for source in sources]
+        starts = [rng.integers(0, len(s) - n + 1) for s, n in zip(sources, lengths, strict=True)]
+        gathered = gather_windows(list(zip(sources, starts, lengths, strict=True)))
+        expected = [
+            source[s : s + n]
+            for source, begins, counts in zip(sources, starts, lengths, strict=True)
+            for s, n in zip(begins, counts, strict=True)
+        ]
+        assert gathered.dtype == dtype
+        assert gathered.flags.writeable
+        assert np.array_equal(gathered, np.concatenate(expected))
+
+
+def test_windows_are_gathered_from_more_memory_than_a_view_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_REACH", 64)
+    rng = np.random.default_rng(3)
+    sources = [rng.integers(0, 1 << 40, 1000), rng.integers(0, 1 << 40, 10)]
+    starts, lengths = [rng.integers(0, 900, 50), np.zeros(2, dtype=np.int64)], [np.arange(50), np.array([10, 3])]
+    expected = [sources[0][s : s + n] for s, n in zip(starts[0], lengths[0], strict=True)]
+    gathered = gather_windows(list(zip(sources, starts, lengths, strict=True)))
+    assert np.array_equal(gathered, np.concatenate([*expected, sources[1], sources[1][:3]]))
 
 
 def test_lent_memory_is_used_again_only_when_nothing_refers_to_it() -> None:

@@ -58,7 +58,8 @@ def module_of(path: Path) -> str:
     return ".".join(("reclake", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-MODULES = {module_of(path): path for path in PACKAGE}
+# Compiled modules are known by their stubs.
+MODULES = {module_of(path): path for path in FILES if path in PACKAGE or path.suffix == ".pyi"}
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:

@@ -151,9 +151,8 @@ def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading, **more: Any) 
     ends: Int64s = np.concatenate([[0], np.cumsum(np.concatenate([length for _, _, length in windows]))])
 
     def gathered(name: str, masks: bool) -> Array:
-        return gather_windows(
-            [((p.history_valid if masks else p.history)[name], start, length) for p, start, length in windows]
-        )
+        parts = [((p.history_valid if masks else p.history)[name], start, length) for p, start, length in windows]
+        return gather_windows(parts, reading.buffers.lend)
 
     history = {
         c.name: Jagged(gathered(c.name, False), ends, gathered(c.name, True) if c.nulls else None)

@@ -16,7 +16,7 @@ import pytest
 
 from reclake.pipelines.feed import Batch, Feed, Jagged, Negatives, windows
 from reclake.pipelines.feed import feed as feeds
-from reclake.pipelines.feed.windows import Buffers, gather_windows
+from reclake.pipelines.feed.windows import Buffers
 from reclake.schemas.errors import FeedError, FeedStateError, ShardError
 
 POOL = 200  # several pools an epoch, so that batches cross from one to the next
@@ -328,14 +328,24 @@ def test_padding_keeps_the_newest_events() -> None:
     assert jagged.lengths.tolist() == [2, 0, 4]
 
 
+def by_loop(parts: windows.Parts) -> windows.Array:
+    return windows.by_loop(parts, Buffers().lend)
+
+
+WAYS = [windows.by_arrow, by_loop]
+if windows.copy_windows is None:
+    WAYS = [windows.by_arrow, pytest.param(by_loop, marks=pytest.mark.skip("installed without a compiler"))]
+
+
+@pytest.mark.parametrize("gather", WAYS)
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int16, np.int8, np.bool_, np.float32, np.float64])
-def test_windows_are_gathered_as_slices_would_be(dtype: type[np.generic]) -> None:
+def test_windows_are_gathered_as_slices_would_be(dtype: type[np.generic], gather: Callable[..., windows.Array]) -> None:
     rng = np.random.default_rng(3)
     sources = [rng.integers(0, 2 if dtype == np.bool_ else 100, n).astype(dtype) for n in (5000, 400, 0)]
-    for longest in (0, 1, 2, 3, 13, 100, 256):
+    for longest in (0, 1, 2, 3, 13, 100, 256, 4096):
         lengths = [rng.integers(0, min(longest, len(source)) + 1, 500) for source in sources]
         starts = [rng.integers(0, len(s) - n + 1) for s, n in zip(sources, lengths, strict=True)]
-        gathered = gather_windows(list(zip(sources, starts, lengths, strict=True)))
+        gathered = gather(list(zip(sources, starts, lengths, strict=True)))
         expected = [
             source[s : s + n]
             for source, begins, counts in zip(sources, starts, lengths, strict=True)
@@ -352,8 +362,36 @@ def test_windows_are_gathered_from_more_memory_than_a_view_reaches(monkeypatch: 
     sources = [rng.integers(0, 1 << 40, 1000), rng.integers(0, 1 << 40, 10)]
     starts, lengths = [rng.integers(0, 900, 50), np.zeros(2, dtype=np.int64)], [np.arange(50), np.array([10, 3])]
     expected = [sources[0][s : s + n] for s, n in zip(starts[0], lengths[0], strict=True)]
-    gathered = gather_windows(list(zip(sources, starts, lengths, strict=True)))
+    gathered = windows.by_arrow(list(zip(sources, starts, lengths, strict=True)))
     assert np.array_equal(gathered, np.concatenate([*expected, sources[1], sources[1][:3]]))
+
+
+@pytest.mark.skipif(windows.copy_windows is None, reason="installed without a compiler")
+@pytest.mark.parametrize(
+    ("start", "length", "room", "offset"),
+    [
+        (-1, 2, 90, 0),
+        (0, -1, 90, 0),
+        (5, 6, 90, 0),
+        (11, 0, 90, 0),
+        (1 << 62, 1 << 62, 90, 0),
+        (0, 3, 5, 0),
+        (0, 1, 8, 9),
+    ],
+)
+def test_the_compiled_loop_refuses_windows_outside_of_its_arrays(
+    start: int, length: int, room: int, offset: int
+) -> None:
+    out = np.zeros(room, dtype=np.int8)
+    with pytest.raises(ValueError, match="copy_windows"):
+        windows.copy_windows(np.ones(10, dtype=np.int16), np.array([0, start]), np.array([1, length]), 2, out, offset)
+    assert not out.any()
+
+
+def test_a_feed_without_the_compiled_loop_gives_the_same_windows(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = [contents(batch) for batch in feed_of(shards)]
+    monkeypatch.setattr(windows, "copy_windows", None)
+    assert [contents(batch) for batch in feed_of(shards)] == compiled
 
 
 def test_lent_memory_is_used_again_only_when_nothing_refers_to_it() -> None:

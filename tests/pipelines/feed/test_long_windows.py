@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclake.pipelines.feed.windows import gather_windows
+from reclake.pipelines.feed.windows import by_arrow, gather_windows
 from reclake.storage import shards as storage
 from reclake.storage.shards import ShardSet
 
@@ -109,4 +109,6 @@ def test_windows_are_gathered_beyond_the_reach_of_32_bits() -> None:
     source[far:] = np.arange(100)
     starts, lengths = np.array([far + 3, far + 50, far - 20, far + 90]), np.array([7, 33, 25, 10])
     expected = np.concatenate([source[s : s + n] for s, n in zip(starts, lengths, strict=True)])
-    assert gather_windows([(source, starts, lengths)]).tolist() == expected.tolist()
+    parts = [(source, starts, lengths)]
+    assert by_arrow(parts).tolist() == expected.tolist()
+    assert gather_windows(parts, lambda n, dtype: np.empty(n, dtype)).tolist() == expected.tolist()

@@ -30,8 +30,16 @@ def contract() -> None:
 @click.argument("file", type=click.Path())
 @json_option
 def add(lake: str, file: str, machine: bool) -> None:
-    """Register the contract in FILE (NAME.avsc); a compatible change becomes its next version."""
+    """Register the contract in FILE (NAME.avsc); a compatible change becomes its next version.
+
+    Or a suite of a table that reclake makes: timelines.suite.json, RECIPE.suite.json.
+    """
     output = Output(machine)
+    if file.endswith(".suite.json"):
+        table, version = Lake.open(lake).add_suite(file)
+        output.line(f"suite of {table}, version {version}: from now on, before a partition is published")
+        output.result({"table": table, "version": version})
+        return
     added = Lake.open(lake).add_contract(file)
     output.line(f"contract {added.name}, version {added.version}: {len(added.fields)} fields, rows go to {added.table}")
     output.result(added.to_json())

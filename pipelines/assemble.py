@@ -15,19 +15,18 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ..quality.suite import compile_suite
 from ..schemas import recipe as recipes
 from ..schemas import shapes
 from ..schemas.buckets import bucket_groups, xxhash64
-from ..schemas.contract import shipped_suite
 from ..schemas.errors import CommitConflictError, RecipeError, SamplesError
 from ..schemas.recipe import Negatives, Recipe
 from ..schemas.times import US_PER_DAY, Time, day_start_us, from_us, iso
 from ..storage.catalog import Catalog
 from ..storage.locks import deriving
+from . import suites
 from .knowing import TIME
+from .publish import Suite, audited, published, restored, stage
 from .reading import feature_columns, rows_of, view
-from .record import admit_whole
 from .run import Run
 
 ROWS_AT_ONCE = 4_000_000  # timeline rows in memory at a time; buckets are grouped to stay below it
@@ -55,11 +54,14 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
     """Assemble the samples of one sealed day. Again is safe: a day whose labels are final is left as it is.
 
     Args:
-        recipe: a name the lake knows, or the path of a recipe file, which is registered first.
+        recipe: a name the lake knows, or the path of a recipe file, which is registered first, with the suite that
+            may stand beside it: `NAME.suite.json`.
         day: the UTC day, e.g. "2022-05-02".
 
     Raises:
         SamplesError: the day is not sealed to its end yet.
+        GateError: the day's samples fail a check of their suite; none of them can be read, see publish.py.
+        SuiteError: the suite beside the recipe is malformed or does not fit the samples.
         RecipeError: the recipe is unknown, or names a field that no event has.
     """
     run = run or Run()
@@ -77,34 +79,50 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
         )
     schema = _schema(catalog, known)
     known = catalog.add_recipe(known)  # only now: a recipe whose fields nobody has is none
+    _add_suite(catalog, known, Path(recipe), schema)
     table = catalog.table(f"samples/{known.name}")
     transaction = known.transaction(from_us(start).date())
     final_at = min(sealed, end + known.maturity_us + 1)
     if (table.transaction(transaction) or 0) >= final_at:
-        return _result(
-            table.scan().filter(pl.col("day") == from_us(start).date()).collect(), known, start, table.version, True
-        )
+        restored(catalog, table, (transaction, table.transaction(transaction) or 0))
+        made = table.scan().filter(pl.col("day") == from_us(start).date()).collect()
+        return _result(made, known, start, table.version, True)
     with deriving(catalog.root):
         rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
         columns = feature_columns(known, schema, table.schema() if table.exists else pa.schema([]))
         schema = pa.schema([field.with_name(columns.get(field.name, field.name)) for field in schema])
-        suite = compile_suite(shipped_suite("samples"), schema, name="samples")
-        stored = rows.rename(columns).to_arrow()
-        admitted = admit_whole(
-            catalog, stored, suite, schema, table=table.name, source=str(from_us(start).date()), run=run
-        )
-        try:
-            version = table.replace(
-                admitted,
-                partition={"day": from_us(start).date()},
-                transactions={transaction: final_at},
-                metadata={"reclake.recipe": f"{known.name}/{known.version}"},
-            )
-        except CommitConflictError:
-            if (table.transaction(transaction) or 0) < final_at:
-                raise
-            version = table.version
+        version = _publish(catalog, known, rows.rename(columns), schema, start_us=start, final_at=final_at, run=run)
     return _result(rows, known, start, version, False)
+
+
+def _add_suite(catalog: Catalog, recipe: Recipe, path: Path, schema: pa.Schema) -> None:
+    """Register the suite beside a recipe's file, if there is one."""
+    beside = path.with_name(f"{path.stem}{suites.ENDING}")
+    if path.suffix == ".json" and beside.is_file():
+        suites.register(catalog, f"samples/{recipe.name}", suites.load(beside), schema)
+
+
+def _publish(
+    catalog: Catalog, recipe: Recipe, rows: pl.DataFrame, schema: pa.Schema, *, start_us: int, final_at: int, run: Run
+) -> int:
+    """Put a day's samples in place of those that were there, once their suite lets them through; the version."""
+    table, suite = catalog.table(f"samples/{recipe.name}"), Suite.of(catalog, f"samples/{recipe.name}")
+    day = from_us(start_us).date()
+    transaction = recipe.transaction(day)
+    part = stage(table, rows.to_arrow(), suite.compiled(schema, apart=None), schema)
+    partition = audited(catalog, table, [part], suite, schema, apart=None, source=str(day), day=day, run=run)
+    try:
+        return published(
+            catalog,
+            partition,
+            (transaction, final_at),
+            replaced={"day": day},
+            metadata={"reclake.recipe": f"{recipe.name}/{recipe.version}"},
+        )
+    except CommitConflictError:
+        if (table.transaction(transaction) or 0) < final_at:
+            raise
+        return table.version  # somebody else made the same samples
 
 
 def named_recipe(catalog: Catalog, recipe: str | Path) -> Recipe:

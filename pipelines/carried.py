@@ -63,6 +63,16 @@ def recover(catalog: Catalog, table: Table, cursor: str, number: int) -> None:
         settle(catalog, _read(entry, cursor, number), int(entry["version"]))
 
 
+def recover_all(catalog: Catalog, table: Table, prefix: str) -> None:
+    """Settle every commit whose cursor begins so and whose process died before it could, as far as the log goes."""
+    begins = _key("verdict", prefix)
+    for entry in table.history() if table.exists else ():
+        for key in [key for key in entry if key.startswith(begins)]:
+            cursor, _, number = key.removeprefix(_key("verdict", "")).rpartition("-")
+            if (catalog.table("verdicts").transaction(cursor) or 0) < int(number):
+                settle(catalog, _read(entry, cursor, int(number)), int(entry["version"]))
+
+
 def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:
     verdict = _rows(entry[_key("verdict", cursor, number)].encode(), shapes.VERDICTS)
     packed = entry.get(_key("ledger", cursor, number))
@@ -70,8 +80,8 @@ def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:
     return Carried(cursor, number, verdict, ledger)
 
 
-def _key(what: str, cursor: str, number: int) -> str:
-    return f"reclake.{what}/{cursor}-{number}"
+def _key(what: str, cursor: str, number: int | None = None) -> str:
+    return f"reclake.{what}/{cursor}" + ("" if number is None else f"-{number}")
 
 
 def _json(rows: pa.Table) -> str:

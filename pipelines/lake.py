@@ -65,6 +65,15 @@ class Lake:
         """Register the contract in `NAME.avsc` and the files beside it, or its next version. See `evolve`."""
         return self.evolve(path).contract
 
+    def add_suite(self, path: str | Path) -> tuple[str, int]:
+        """Register what partitions of a table that reclake makes must be, beyond its own checks, before they are
+        published: `timelines.suite.json`, `RECIPE.suite.json`. The table and the suite's version. See pipelines.suites.
+        """
+        from .suites import add
+
+        table, registered = add(self.catalog, Path(path))
+        return table, registered.version
+
     def evolve(self, contract: str | Path | Contract, *, plan: bool = False) -> Plan:
         """Register the next version of a contract, after Great Expectations has read its suite; what becomes of the
         rows that are there. With `plan` only say so. See pipelines.evolve.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from ..quality.suite import compile_suite
 from ..schemas import shapes
-from ..schemas.contract import shipped_suite
-from ..storage.table import Staged, Table
-from .record import judge
+from ..storage.table import Table
+from .publish import Part, Suite, stage
+
+APART = frozenset({"user_id", shapes.BUCKET})  # of these, no value is in two parts of an era
 
 
 def give_ordinals(events: pl.DataFrame, first: pl.DataFrame, era: str) -> pl.DataFrame:
@@ -50,34 +50,20 @@ def directory_of(timeline: pl.DataFrame) -> pl.DataFrame:
 class SealedPart:
     """What one task made of some users' events of an era: files that are not committed yet, and what goes with them."""
 
-    staged: Staged
+    part: Part
     directory: pa.Table
-    verdict: pa.Table
-    refused: str | None
-    rows: int
 
 
 def seal_part(
-    timelines: Table, events: pl.DataFrame, first: pl.DataFrame, era: str, schema: pa.Schema, *, run_id: str, at_us: int
+    timelines: Table, events: pl.DataFrame, first: pl.DataFrame, era: str, schema: pa.Schema, suite: Suite
 ) -> SealedPart:
-    """Seal some users' events of an era: the kernels, the gate, and files staged. Any engine's worker runs this."""
+    """Seal some users' events of an era: the kernels, what the suite sees, files staged. Any engine's worker runs this.
+
+    Users are in one part with all of their events.
+    """
     ordered = give_ordinals(events, first, era)
-    suite = compile_suite(shipped_suite("timelines"), schema, name="timelines")
     rows = ordered.select(schema.names).to_arrow()
-    judged = judge(
-        rows,
-        suite,
-        schema,
-        table="timelines",
-        source=era,
-        verdict_id=f"{run_id}-timelines-{era}-{ordered[shapes.BUCKET].min()!r}",
-        run_id=run_id,
-        at_us=at_us,
-    )
     return SealedPart(
-        staged=Staged(()) if judged.refused else timelines.stage(judged.admitted),
+        part=stage(timelines, rows, suite.compiled(schema, apart=APART), schema),
         directory=directory_of(ordered).select(shapes.DIRECTORY.names).to_arrow(),
-        verdict=judged.verdict,
-        refused=judged.refused,
-        rows=ordered.height,
     )

@@ -3,8 +3,8 @@
 Steps, each idempotent, so that a kill anywhere and a second run give the same rows:
 1. the barrier: a commit on `events`, and one on `content`, says through when it is sealed; who appends to them looks at
    it, and commits only against the version it looked at, so nothing lands behind it;
-2. for every era (a day, or a shorter rest): ordinals, then one commit of `directory`, then one of `timelines`;
-   the last makes the era readable.
+2. for every era (a day, or a shorter rest): ordinals, staged and audited as a whole (see publish.py), then one commit
+   of `directory`, then one of `timelines`; the last makes the era readable.
 
 Where a span ends decides into which eras it is cut. So a span that was begun is always finished as it was begun, by
 whoever comes next, before another barrier is set.
@@ -23,24 +23,24 @@ import pyarrow as pa
 from ..quality import gate
 from ..schemas import shapes
 from ..schemas.buckets import bucket_groups
-from ..schemas.eras import Era, split_days
+from ..schemas.eras import Era, named, split_days
 from ..schemas.errors import CommitConflictError, EngineError, SealError
 from ..schemas.times import US_PER_DAY, day_start_us, floor_day, from_us, iso
 from ..storage import followed
 from ..storage.catalog import SEAL, Catalog
 from ..storage.followed import Followed
 from ..storage.locks import deriving
-from ..storage.table import Commit, Table
+from ..storage.table import Table
 from .directory import next_ordinals
 from .knowing import TIME
-from .ordinals import SealedPart, seal_part
-from .record import store_verdict
+from .ordinals import APART, SealedPart, seal_part
+from .publish import Suite, audited, published, restored
 from .run import Run
 
 ENGINES = ("local", "spark")
 ROWS_AT_ONCE = 4_000_000  # events of one era in memory at a time, about 1 GB with the shipped contract
 
-PartsOf = Callable[[Era], list[SealedPart]]
+PartsOf = Callable[[Era, Suite], list[SealedPart]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ def seal(
 
     Raises:
         SealError: the span is not over, or a followed source has not got so far yet; nothing was sealed.
+        GateError: the events of an era fail a check of the suite of timelines; the eras before it are sealed.
         EngineError: the engine is unknown or cannot start.
         StorageError: the engine is Spark and the lake in an object store.
     """
@@ -85,6 +86,7 @@ def seal(
     events = catalog.table("events")
     if not events.exists:
         raise SealError("there are no events to seal", where=catalog.root, hint="reclake ingest LAKE CONTRACT SOURCE")
+    _restore(catalog)
     through_us = _default_through(catalog, run.now_us()) if through_us is None else through_us
     now_us = run.now_us()
     if through_us is not None and through_us > now_us:
@@ -148,12 +150,13 @@ def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[li
     if catalog.table("content").exists:
         _mark(catalog.table("content"), end_us)  # before anybody can make samples of the span
     eras, rows = _eras(catalog, end_us), 0
+    _restore(catalog)
     # Only now: a field that events got before the barrier is one that the timelines must have.
     catalog.table("timelines").create(timelines_schema(catalog))
-    with deriving(catalog.root), _engine(engine, catalog, run) as parts_of:
+    with deriving(catalog.root), _engine(engine, catalog) as parts_of:
         for number, era in enumerate(eras):
             run.progress(f"seal {era.name}", number, len(eras))
-            rows += _seal_era(catalog, era, parts_of)
+            rows += _seal_era(catalog, era, parts_of, run)
     _mark(catalog.table("timelines"), end_us)  # an empty rest of the span is sealed too
     return eras, rows
 
@@ -169,26 +172,30 @@ def _eras(catalog: Catalog, end_us: int) -> list[Era]:
 
 
 @contextmanager
-def _engine(name: str, catalog: Catalog, run: Run) -> Iterator[PartsOf]:
+def _engine(name: str, catalog: Catalog) -> Iterator[PartsOf]:
     """The engine's way of sealing one era into parts; what it started ends with the block."""
     schema = timelines_schema(catalog)
     if name == "local":
-        yield lambda era: _seal_locally(catalog, era, schema, run)
+        yield lambda era, suite: _seal_locally(catalog, era, schema, suite)
         return
     from .engines import spark
 
     with spark.session() as session:
-        yield lambda era: spark.seal_parts(session, catalog, era, schema, run)
+        yield lambda era, suite: spark.seal_parts(session, catalog, era, schema, suite)
 
 
-def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
+def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf, run: Run) -> int:
     """Seal one era; how many events it has. One that somebody else sealed meanwhile is left as it is: 0."""
     timelines, directory = catalog.table("timelines"), catalog.table("directory")
     if (timelines.transaction(SEAL) or 0) >= era.end_us:
+        _restore(catalog)
         return 0
-    parts = parts_of(era)
-    for part in parts:
-        store_verdict(catalog, part.verdict, part.refused, table="timelines", source=era.name)
+    suite, schema = Suite.of(catalog, timelines.name), timelines_schema(catalog)
+    parts = parts_of(era, suite)
+    day = from_us(era.start_us).date()
+    partition = audited(
+        catalog, timelines, [p.part for p in parts], suite, schema, apart=APART, source=era.name, day=day, run=run
+    )
     entries = pa.concat_tables([part.directory for part in parts])
     try:
         with suppress(CommitConflictError):
@@ -196,29 +203,43 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf) -> int:
         # Who seals the same era right now has brought the same entries; one of the two commits the events.
         if (directory.transaction(SEAL) or 0) < era.end_us:
             raise CommitConflictError("the directory could not be written", where=era.name, hint="run it again")
-        verdicts = ", ".join(str(part.verdict["verdict_id"][0]) for part in parts)
-        timelines.commit(
-            [part.staged for part in parts], Commit({SEAL: era.end_us}, None, {"reclake.verdict_id": verdicts})
-        )
+    except BaseException:
+        partition.discard()
+        raise
+    try:
+        published(catalog, partition, (SEAL, era.end_us))
     except CommitConflictError:
-        timelines.discard([part.staged for part in parts])
         if (timelines.transaction(SEAL) or 0) < era.end_us:
             raise
+        _restore(catalog)
         return 0
-    return sum(part.rows for part in parts)
+    return sum(part.part.seen.rows for part in parts)
 
 
-def _seal_locally(catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
+def _restore(catalog: Catalog) -> None:
+    """Store the verdict of the last era, whose seal may have been killed, or still be at it, right after its commit.
+
+    Eras are sealed one after another, and nobody seals the next before the verdict of the last is stored.
+    """
+    timelines = catalog.table("timelines")
+    if timelines.exists:
+        ends = [named(name).end_us for name in timelines.partition_values(shapes.ERA)]
+        restored(catalog, timelines, (SEAL, max(ends, default=0)))
+
+
+def _seal_locally(catalog: Catalog, era: Era, schema: pa.Schema, suite: Suite) -> list[SealedPart]:
     """In this process, as many buckets at a time as fit the memory budget."""
-    events = events_between(catalog, era)
-    parts = []
-    for group in bucket_groups(int(events.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE):
-        rows = events.filter(pl.col(shapes.BUCKET).is_in(group)).collect(engine="streaming")
-        if rows.height:
-            first = next_ordinals(catalog, era, rows["user_id"].unique())
-            parts.append(
-                seal_part(catalog.table("timelines"), rows, first, era.name, schema, run_id=run.id, at_us=run.now_us())
-            )
+    events, timelines = events_between(catalog, era), catalog.table("timelines")
+    parts: list[SealedPart] = []
+    try:
+        for group in bucket_groups(int(events.select(pl.len()).collect().item()), catalog.buckets, ROWS_AT_ONCE):
+            rows = events.filter(pl.col(shapes.BUCKET).is_in(group)).collect(engine="streaming")
+            if rows.height:
+                first = next_ordinals(catalog, era, rows["user_id"].unique())
+                parts.append(seal_part(timelines, rows, first, era.name, schema, suite))
+    except BaseException:
+        timelines.discard([each.part.staged for each in parts])
+        raise
     return parts
 
 

@@ -30,6 +30,8 @@ class RowCheck:
     """A check with an answer for every row.
 
     `fails` has no nulls. `evaluated` is a count: what `mostly` is a share of. `got` is evaluated on failing rows only.
+    `together`: the columns of whose values rows are looked at together (is there another of the same?); of most checks
+    there are none, as they look at a row alone.
     """
 
     type: str
@@ -40,6 +42,7 @@ class RowCheck:
     fails: pl.Expr
     evaluated: pl.Expr
     got: pl.Expr
+    together: frozenset[str] = frozenset()
 
     def masked(self) -> RowCheck:
         """The same check, of a column whose values nobody is to be shown."""

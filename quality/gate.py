@@ -239,6 +239,43 @@ def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
     return Admitted(_exactly(rows, schema, name), name, 0, "", _SEAL)
 
 
+def admit_part(
+    part: pa.Table, suite: CompiledSuite, schema: pa.Schema, *, name: str
+) -> tuple[Admitted, tuple[CheckResult, ...]]:
+    """A part of a partition that is judged when all its parts are there: rows to stage, and what `suite` saw in them.
+
+    Rows go no further than into files that nobody reads until `admit_whole` has said yes. A part that lacks what the
+    schema requires has none.
+
+    Raises:
+        GateError: the part has other columns or types than `schema`, or than the suite was compiled for.
+    """
+    _check_shape(part, schema, name)
+    _check_suite(suite, schema, name)
+    nulls = missing(part, schema)
+    checks, _, _ = _judge(suite, frame_of(part, suite), part.num_rows, ())
+    rows = _exactly(part.slice(0, 0) if nulls else part, schema, name)
+    return Admitted(rows, name, 0, "", _SEAL), (of_schema(nulls, part.num_rows), *checks)
+
+
+def admit_whole(
+    checks: Sequence[CheckResult], schema: pa.Schema, *, contract: str, contract_version: int, verdict_id: str
+) -> Admission:
+    """The answer for a partition, by what every check saw in all of its rows: all of it is published, or nothing.
+
+    Any unmet check that is more than a warning stops it: rows that reclake made have no quarantine to go to. The rows
+    are in files and not here.
+    """
+    unmet = next((told(check) for check in checks if not check.success and check.severity != "warning"), None)
+    return Admission(
+        admitted=Admitted(schema.empty_table(), contract, contract_version, verdict_id, _SEAL),
+        rejected=_NONE_REJECTED.clone(),
+        checks=tuple(checks),
+        verdict=_verdict(checks, unmet, any_rejected=False),
+        stop_reason=unmet,
+    )
+
+
 def _judge(
     suite: CompiledSuite, frame: pl.DataFrame, rows: int, absent: Collection[str]
 ) -> tuple[list[CheckResult], list[Failure], str | None]:

@@ -23,7 +23,7 @@ def increasing_within_group(e: Expectation) -> RowCheck:
     strictly = e.flag("strictly")
     in_order = column.value > before if strictly else column.value >= before
     said = f"{'above' if strictly else 'not below'} the one before of the same {group.name}"
-    return on_present(e, column, before.is_null() | in_order, said)
+    return on_present(e, column, before.is_null() | in_order, said, together=[group])
 
 
 def outcome_after_exposure(e: Expectation) -> RowCheck:
@@ -35,7 +35,8 @@ def outcome_after_exposure(e: Expectation) -> RowCheck:
         raise e.error("no exposure, outcomes or keys", expected='exposure: "...", outcomes and key_columns: lists')
     shown = pl.when(e.within(column.value == exposure)).then(time.value).min().over([key.raw for key in keys])
     meets = ~column.value.is_in(outcomes) | (shown <= time.value).fill_null(False)
-    return on_present(e, column, meets, f"after an {exposure} of the same " + ", ".join(key.name for key in keys))
+    said = f"after an {exposure} of the same " + ", ".join(key.name for key in keys)
+    return on_present(e, column, meets, said, together=keys)
 
 
 def label_mature(e: Expectation) -> RowCheck:

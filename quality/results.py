@@ -70,10 +70,14 @@ def of_batch(check: BatchCheck, evaluated: int, seen: Outcome) -> CheckResult:
 
 
 def of_rows(check: RowCheck, frame: pl.DataFrame, evaluated: int, failing: np.ndarray, success: bool) -> CheckResult:
-    observed, example = f"{len(failing)} of {evaluated} rows", None
+    example = None
     if len(failing):
         example = str(frame[int(failing[0]) : int(failing[0]) + 1].select(check.got.alias("got"))["got"][0])
-        observed += f", e.g. {example}"
+    return of_counts(check, evaluated, len(failing), success, example)
+
+
+def of_counts(check: RowCheck, evaluated: int, unexpected: int, success: bool, example: str | None) -> CheckResult:
+    observed = f"{unexpected} of {evaluated} rows" + ("" if example is None else f", e.g. {example}")
     expected = check.expected if check.mostly == 1 else f"{check.expected}, in {check.mostly:.6g} of rows or more"
     return CheckResult(
         check.type,
@@ -81,7 +85,7 @@ def of_rows(check: RowCheck, frame: pl.DataFrame, evaluated: int, failing: np.nd
         check.severity,
         success,
         evaluated,
-        len(failing),
+        unexpected,
         expected,
         observed,
         example=example,

@@ -36,6 +36,7 @@ def _check(
     expected: str,
     got: pl.Expr,
     certain: bool = False,
+    together: Iterable[Column] = (),
 ) -> RowCheck:
     """A row check; `considered` None: all rows. A comparison that has no answer is a failure.
 
@@ -56,6 +57,7 @@ def _check(
         fails=e.within(fails),
         evaluated=e.rows if considered is None else e.within(considered).sum(),
         got=got,
+        together=frozenset(column.name for column in together),
     )
 
 
@@ -67,6 +69,7 @@ def on_present(
     got: pl.Expr | None = None,
     *,
     certain: bool = False,
+    together: Iterable[Column] = (),
 ) -> RowCheck:
     return _check(
         e,
@@ -76,6 +79,7 @@ def on_present(
         expected=expected,
         got=column.text if got is None else got,
         certain=certain,
+        together=together,
     )
 
 
@@ -169,7 +173,7 @@ def unique(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     # Rows outside the row condition are no duplicates of rows inside: the condition is part of what is compared.
     key = column.value if e.domain is None else pl.struct(e.domain.alias("in domain"), column.value)
-    return on_present(e, column, ~key.is_duplicated(), "unique")
+    return on_present(e, column, ~key.is_duplicated(), "unique", together=[column])
 
 
 def of_type(e: Expectation) -> RowCheck:
@@ -249,6 +253,7 @@ def compound_unique(e: Expectation) -> RowCheck:
         considered=considered,
         expected="unique together",
         got=_texts(columns),
+        together=columns,
     )
 
 

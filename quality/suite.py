@@ -79,6 +79,11 @@ class CompiledSuite:
                     answers |= _selected(frame, mine[:1])
         return answers
 
+    def only(self, kept: Collection[int]) -> CompiledSuite:
+        """The suite of some of its checks, by place."""
+        checks = [check for i, check in enumerate(self.checks) if i in kept]
+        return self if len(checks) == len(self.checks) else _planned(self.name, checks, self.columns)
+
     def evaluated_each(self, frame: pl.DataFrame, ends: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
         """For each run of rows that ends before one of `ends` (rising), how many of its rows each check looks at."""
         sizes = np.diff(ends, prepend=0)
@@ -127,6 +132,12 @@ def compile_suite(
     columns = columns_of(schema)
     found = [_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw)]
     checks = tuple(check.masked() if roots(check) & set(personal) else check for check in found)
+    compiled = _planned(name, checks, {column.name: column.type for column in columns.values()})
+    _try_out(compiled, schema)
+    return compiled
+
+
+def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType]) -> CompiledSuite:
     plan: list[pl.Expr] = []
     counted: dict[bytes, str] = {}
     same: dict[str, str] = {}
@@ -142,11 +153,9 @@ def compile_suite(
             plan += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
     used = {column for expr in plan for column in expr.meta.root_names()}
     used |= {column for check in checks for column in check.columns}
-    compiled = CompiledSuite(
-        name, checks, {c.name: c.type for c in columns.values() if c.name in used}, tuple(plan), same
+    return CompiledSuite(
+        name, tuple(checks), {column: type_ for column, type_ in types.items() if column in used}, tuple(plan), same
     )
-    _try_out(compiled, schema)
-    return compiled
 
 
 def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:

@@ -61,7 +61,7 @@ VERDICTS = pa.schema(
         pa.field("contract", pa.string(), nullable=False),
         pa.field("contract_version", pa.int32(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
-        pa.field("event_day", pa.date32()),  # the day most rows of the batch happened on
+        pa.field("event_day", pa.date32()),  # the day most rows of the batch happened on; of a partition, its day
         pa.field("verdict", pa.string(), nullable=False),  # of the batch: "pass", "warn", "quarantine", "stop"
         pa.field("check", pa.string(), nullable=False),  # "batch" for the row that sums the batch up
         pa.field("column", pa.string()),
@@ -75,7 +75,7 @@ VERDICTS = pa.schema(
         pa.field("expected", pa.string()),
         pa.field("observed", pa.string()),
         pa.field("value", pa.float64()),  # what a check of the batch observed, where that is a number (times in µs)
-        # Of the table, with these rows in it; null where they are not (stop), or came after the verdict (own tables).
+        # Of the table, with these rows in it; null where none of them is (stop).
         pa.field("table_version", pa.int64()),
     ]
 )

@@ -72,12 +72,14 @@ class Commit:
 
     `transactions` are application transactions, applied together with the rows or not at all: source cursors, seals.
     With `after` the commit must directly follow that version: what was read from it (which events are there, what is
-    sealed) is then still so when the rows land.
+    sealed) is then still so when the rows land. With `replaced` the rows take the place of all rows of that partition;
+    older versions keep them.
     """
 
     transactions: Mapping[str, int] = field(default_factory=dict)
     after: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    replaced: Mapping[str, Any] | None = None
 
 
 class Table:
@@ -145,19 +147,6 @@ class Table:
     def commit(self, staged: Sequence[Staged], commit: Commit) -> int:
         """Make staged rows part of the table, all in one commit. The table must exist."""
         return self._commit([file for part in staged for file in part.files], commit)
-
-    def replace(
-        self,
-        admitted: Admitted,
-        *,
-        partition: Mapping[str, Any],
-        transactions: Mapping[str, int] | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> int:
-        """Put rows in place of all rows of one partition, in one commit. Older versions keep the old rows."""
-        commit = Commit(transactions or {}, None, _judged(admitted, metadata))
-        self._ensure(admitted.rows.schema)
-        return self._commit(self._write(admitted.rows, self.layout), commit, replaced=partition)
 
     def rewrite(self, removed: Sequence[str], files: Sequence[parquet.DataFile], commit: Commit) -> int:
         """Put files in place of others (paths as `live` gives them) that hold the same rows, or fewer: erasure.
@@ -233,6 +222,19 @@ class Table:
             hive_partitioning=False,
             cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
         )
+
+    def scan_staged(self, staged: Sequence[Staged]) -> pl.LazyFrame:
+        """The rows of staged parts, lazily, partition columns included. The table must exist."""
+        types = pl.DataFrame(self.schema().empty_table()).schema
+        by_partition: dict[tuple[tuple[str, str | None], ...], list[str]] = {}
+        for part in staged:
+            for file in part.files:
+                by_partition.setdefault(file.partition_values, []).append(str(self.root / file.path))
+        rows = [
+            self.scan_files(paths).with_columns(pl.lit(value).cast(types[name]).alias(name) for name, value in values)
+            for values, paths in by_partition.items()
+        ]
+        return pl.concat(rows) if rows else pl.LazyFrame(schema=types)
 
     def files(self, version: int | None = None) -> list[str]:
         """Absolute paths of the Parquet files of a version."""
@@ -366,14 +368,13 @@ class Table:
         self,
         files: list[parquet.DataFile],
         commit: Commit,
-        replaced: Mapping[str, Any] | None = None,
         *,
         removed: Sequence[str] = (),
         data_change: bool = True,
     ) -> int:
         """Commit, or take the files away again: left behind they would hold rows that nobody can find to erase."""
         try:
-            return self._race(files, commit, replaced, removed=removed, data_change=data_change)
+            return self._race(files, commit, removed=removed, data_change=data_change)
         except UnknownOutcomeError:
             raise  # the commit may still come to be, and needs its files then
         except (CommitConflictError, StorageError):
@@ -382,7 +383,7 @@ class Table:
 
     def _discard(self, files: Sequence[parquet.DataFile]) -> None:
         # A commit whose outcome was unclear may have succeeded, so the table is asked.
-        live = set(self.files()) if files else set()
+        live = set(self.files()) if files and self.exists else set()
         for file in files:
             if f"{self.root}/{file.path}" not in live:
                 (self.root / file.path).unlink(missing_ok=True)
@@ -391,7 +392,6 @@ class Table:
         self,
         files: list[parquet.DataFile],
         commit: Commit,
-        replaced: Mapping[str, Any] | None,
         *,
         removed: Sequence[str],
         data_change: bool,
@@ -401,7 +401,7 @@ class Table:
         for attempt in range(_ATTEMPTS):
             version = log.version(self.root)
             self._check(version, commit)
-            out = [] if replaced is None else self._of_partition(replaced)
+            out = [] if commit.replaced is None else self._of_partition(commit.replaced)
             out += self._of_paths(removed) if removed else []
             actions = log.commit_actions(
                 files,

@@ -29,7 +29,7 @@ from ...schemas.times import from_us
 from ...storage.catalog import Catalog
 from ..directory import heads, next_ordinals
 from ..ordinals import SealedPart, seal_part
-from ..run import Run
+from ..publish import Suite
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 _RESULT = "part binary"  # a pickled SealedPart
 
 
-def seal_parts(spark: SparkSession, catalog: Catalog, era: Era, schema: pa.Schema, run: Run) -> list[SealedPart]:
+def seal_parts(spark: SparkSession, catalog: Catalog, era: Era, schema: pa.Schema, suite: Suite) -> list[SealedPart]:
     """Seal one era's events, a task for each bucket. Returns what the tasks staged; the caller commits."""
-    timelines, at_us, run_id = catalog.table("timelines"), run.now_us(), run.id
+    timelines = catalog.table("timelines")
     if catalog.table("directory").exists:
         heads(catalog).follow()  # here and once: the tasks find the index as new as it can be, and only read it
 
     def seal_bucket(events: pa.Table) -> pa.Table:
         rows = pl.DataFrame(events)
         first = next_ordinals(catalog, era, rows["user_id"].unique())
-        part = seal_part(timelines, rows, first, era.name, schema, run_id=run_id, at_us=at_us)
+        part = seal_part(timelines, rows, first, era.name, schema, suite)
         return pa.table({"part": pa.array([pickle.dumps(part)], pa.binary())})
 
     staged = _events(spark, catalog, era).groupBy(shapes.BUCKET).applyInArrow(seal_bucket, _RESULT)

@@ -5,8 +5,8 @@
 
 An item is done when the content table has a row for it of the same plan identity (steps and operator versions) and
 the same inputs, by digest. Done items are skipped, so a run that was killed goes on, and the same run again does
-nothing. Everything of a chunk of items that is no content row (dead letters, quarantine, verdicts) is committed
-before its rows, each once by an application transaction; the rows come last and say that the chunk is done.
+nothing. Dead letters and quarantine of a chunk of items are committed before its rows, each once by an application
+transaction; the rows come last, in one commit that says that the chunk is done and carries its verdict (publish.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ...schemas.plan import Plan
 from ...storage.catalog import Catalog
 from ..operators.registry import OPERATORS, signatures
 from ..private import Shield
+from ..publish import Audited, published, restored_all
 from . import manifest as manifests
 from . import on_ray as media_ray
 from .manifest import Manifest
@@ -49,6 +50,7 @@ from .rows import (
 )
 from .steps import media_columns, works_of
 
+MEDIA = "media/"  # application transactions of chunks and manifests begin so
 CHUNK_ITEMS = 1_024  # in one commit; their outputs are in memory at once
 READERS = 8  # threads that read files: they wait for disks, not for each other
 MISSING = "missing"  # in place of a digest, where the file is not there
@@ -111,6 +113,7 @@ def run_media(
     found = manifests.resolve(manifest, lines, wanted)
     report = progress or (lambda step, done, total: None)
 
+    restored_all(catalog, catalog.table("content"), MEDIA)
     rejected = _quarantine_lines(job, found)
     stored, size = _store(job, found, report)
     pending = _pending(job, stored)
@@ -230,7 +233,7 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
     """Gate and commit one chunk: its rows admitted, its rows quarantined, its dead letters."""
     items = json.dumps(chunk.select("item_id", "input_digest").rows())
     digest = hashlib.blake2b(items.encode(), digest_size=16).hexdigest()
-    cursor = f"media/{job.identity}/{job.contract.version}/{digest}"
+    cursor = f"{MEDIA}{job.identity}/{job.contract.version}/{digest}"
     letters = dead_letters(job, chunk, made)
     content = job.catalog.table("content")
     stored = stored_schema(job.contract, job.schema)
@@ -247,15 +250,14 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
             quarantine_limit=job.contract.quarantine_limit,
             quarantine_limit_rows=job.contract.quarantine_limit_rows,
         )
-        _record_verdict(job, admission, chunk.height, cursor)
+        verdict = _verdict(job, admission, chunk.height)
+        if admission.verdict == "stop":
+            _stop(job, admission, verdict)
         _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
         _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
+        staged = content.stage(admission.admitted.stored_as(stored))
         try:
-            content.append(
-                admission.admitted.stored_as(stored),
-                transactions={cursor: 1},
-                after=version,
-            )
+            published(job.catalog, Audited(content, (staged,), verdict, stored), (cursor, 1), after=version)
         except CommitConflictError:
             if content.transaction(cursor) is not None:
                 return 0, 0, 0  # somebody else ran the same plan over the same items meanwhile
@@ -263,13 +265,8 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
         return admission.admitted.rows.num_rows, admission.rejected.height, letters.num_rows
 
 
-def _record_verdict(job: Job, admission: gate.Admission, items: int, cursor: str) -> None:
-    """Store the verdict of a chunk.
-
-    Raises:
-        GateError: a critical check failed.
-    """
-    verdict = gate.verdict_rows(
+def _verdict(job: Job, admission: gate.Admission, items: int) -> pa.Table:
+    return gate.verdict_rows(
         admission,
         run_id=job.run_id,
         at_us=job.now_us,
@@ -280,21 +277,24 @@ def _record_verdict(job: Job, admission: gate.Admission, items: int, cursor: str
         duplicates=0,
         late=0,
     )
-    _once(job, "verdicts", verdict, shapes.VERDICTS, cursor)
-    if admission.verdict == "stop":
-        raise GateError(
-            "a critical check failed: nothing of these items was written",
-            where=f"{job.source}, contract {job.contract.name}",
-            expected="every critical check to pass",
-            got=admission.stop_reason,
-            hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped",
-            table=table_of(findings(admission)),
-        )
+
+
+def _stop(job: Job, admission: gate.Admission, verdict: pa.Table) -> None:
+    """Store the verdict of a chunk that may not be written, and say so."""
+    job.catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
+    raise GateError(
+        "a critical check failed: nothing of these items was written",
+        where=f"{job.source}, contract {job.contract.name}",
+        expected="every critical check to pass",
+        got=admission.stop_reason,
+        hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped",
+        table=table_of(findings(admission)),
+    )
 
 
 def _quarantine_lines(job: Job, found: Manifest) -> int:
     """Put lines that are no items where they live, once for each state of the manifest. How many were put now."""
-    cursor = f"media/{found.digest}"
+    cursor = f"{MEDIA}{found.digest}"
     if not found.rejected or job.catalog.table("quarantine").transaction(cursor) is not None:
         return 0
     _once(job, "quarantine", refused_lines(job, found), shapes.QUARANTINE, cursor)

@@ -73,8 +73,6 @@ def state(lake: Path) -> dict[str, pl.DataFrame]:
     found = {}
     for name in catalog.table_names():
         rows = catalog.table(name).scan().collect()
-        if name == "verdicts":
-            rows = rows.filter(pl.col("table") == "events")
         found[name] = rows.select(pl.all().exclude("run_id")).sort(pl.all().exclude("reasons"))
     return found
 

@@ -27,7 +27,7 @@ from reclake.storage import compaction, keeper, log
 from reclake.storage.group import Batch, GroupWriter
 from reclake.storage.log import LogTail, Needed
 from reclake.storage.maintenance import vacuum
-from reclake.storage.table import Layout, Table
+from reclake.storage.table import Commit, Layout, Table
 
 SCHEMA = pa.schema(
     [pa.field("a", pa.int64(), nullable=False), pa.field("day", pa.date32(), nullable=False), ("s", pa.string())]
@@ -209,7 +209,7 @@ def test_compaction_gives_way_to_whoever_removes_its_files(table: Table, monkeyp
     commit = compaction._commit
 
     def late(table: Table, *args: object) -> bool:
-        table.replace(rows(1000, 1), partition={"day": DAYS[0]})
+        table.commit([table.stage(rows(1000, 1))], Commit(replaced={"day": DAYS[0]}))
         return commit(table, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(compaction, "_commit", late)

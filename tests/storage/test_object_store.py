@@ -22,7 +22,7 @@ from reclake.schemas.times import to_us
 from reclake.storage import compaction, objects, places
 from reclake.storage.group import Batch, GroupWriter
 from reclake.storage.maintenance import compact, vacuum
-from reclake.storage.table import Layout, Table
+from reclake.storage.table import Commit, Layout, Table
 
 NOW = to_us("2024-03-05")
 SCHEMA = pa.schema([pa.field("a", pa.int64(), nullable=False), pa.field("day", pa.date32(), nullable=False)])
@@ -67,7 +67,7 @@ def test_a_table_is_appended_to_replaced_compacted_and_read_at_any_version(store
         version = table.append(rows(number * 10), transactions={"p": number})
     with pytest.raises(CommitConflictError, match="committed already"):
         table.append(rows(0), transactions={"p": 3})
-    assert table.replace(rows(1001, 1), partition={"day": DAYS[1]}) == version + 1
+    assert table.commit([table.stage(rows(1001, 1))], Commit(replaced={"day": DAYS[1]})) == version + 1
     assert values(table) == [*range(0, 40, 2), 1001]
     assert compaction.compact(table) == 1
     assert len(table.files()) == 2

@@ -103,7 +103,7 @@ def test_concurrent_appends_all_land(table: Table) -> None:
 def test_a_partition_is_replaced_and_older_versions_keep_the_old_rows(table: Table) -> None:
     old = table.append(rows([1, 2]))
     table.append(rows([9], date(2024, 3, 2)))
-    table.replace(rows([5]), partition={"day": date(2024, 3, 1)})
+    table.commit([table.stage(rows([5]))], Commit(replaced={"day": date(2024, 3, 1)}))
     assert sorted(table.scan().collect()["a"]) == [5, 9]
     assert sorted(table.scan(old).collect()["a"]) == [1, 2]
 
@@ -170,7 +170,7 @@ def test_compaction_of_any_mixture_of_cut_and_uncut_files_ends_with_files_that_s
 
 def test_vacuum_keeps_what_a_kept_version_needs(table: Table) -> None:
     old = table.append(rows([1]))
-    table.replace(rows([2]), partition={"day": date(2024, 3, 1)})
+    table.commit([table.stage(rows([2]))], Commit(replaced={"day": date(2024, 3, 1)}))
     table.vacuum(retention_hours=0, keep=[old], dry_run=False)
     assert table.scan(old).collect()["a"].to_list() == [1]
     assert table.vacuum(retention_hours=0, keep=[], dry_run=True)

@@ -176,7 +176,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_rows_once(
     plan = only("text_embedding")
     whole = Catalog.create(tmp_path / "whole")
     run_media(whole, plan, manifest, now_us=NOW_US)
-    append = Table.append
+    commit = Table.commit
     for when in ("before", "after"):
         catalog = Catalog.create(tmp_path / when)
         calls: list[str] = []
@@ -186,15 +186,15 @@ def test_killed_anywhere_and_run_again_gives_the_same_rows_once(
             last = calls.count(table) == nth and self.name == table
             if last and when == "before":
                 raise KeyboardInterrupt
-            version = append(self, *args, **options)
+            version = commit(self, *args, **options)
             if last:
                 raise KeyboardInterrupt
             return version
 
-        monkeypatch.setattr(Table, "append", killed)
+        monkeypatch.setattr(Table, "commit", killed)
         with pytest.raises(KeyboardInterrupt):
             run_media(catalog, plan, manifest, now_us=NOW_US)
-        monkeypatch.setattr(Table, "append", append)
+        monkeypatch.setattr(Table, "commit", commit)
         run_media(catalog, plan, manifest, now_us=NOW_US)
         assert content(catalog).equals(content(whole))
         assert letters(catalog) == letters(whole)

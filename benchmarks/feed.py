@@ -1,136 +1,280 @@
-"""The feed beside Parquet fat rows: samples a second, and bytes a sample, of the same samples in the same batches.
+"""The feed beside what else feeds a trainer: the same samples and fields in batches of 4,096, as NumPy columns.
 
-Fat rows are what a user would write instead: one row a sample with its history as list columns, shuffled once when
-written, zstd, row groups read in a shuffled order. Both are read from a warm page cache, alternating, and give NumPy
-values and offsets. The last line is a plain copy of the delivered bytes: the limit. On a machine with other work the
-ratio of CPU time is the steadier figure.
+Every contender runs in processes of its own, in turn. After a first epoch it is measured over whole epochs, for a
+second or more: samples, events and bytes a second, processor time with that of its workers, and the peak memory of it
+and of its greatest worker. Processor time depends little on what else the machine does, samples a second much. Fat rows
+are what a user would write instead: one row a sample with its history as list columns, shuffled when written, zstd.
+Peers that are not installed are left out, with a word. The last line is a plain copy of the same bytes: the limit.
 
-    python benchmarks/feed.py [--quick] [--users N] [--samples-per-user N] [--length L] [--rounds N]
+    pip install webdataset datasets torchdata mosaicml-streaming
+    python benchmarks/feed.py [--quick] [--users N] [--samples-per-user N] [--length L] [--rounds N] [--cold]
+                              [--only NAME ...]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from synthetic import BATCH, HISTORY, write_fat, write_shards
 
-from reclake.pipelines.feed import Feed
+from reclake.pipelines.feed import Feed, windows
 from reclake.pipelines.feed.order import permutation
-from reclake.pipelines.packing.rows import pack_bucket
-from reclake.storage.shard_manifest import Manifest, write_manifest
-from reclake.storage.shard_writer import ShardWriter
 
-BATCH = 4096
-HISTORY = ["item_id", "event_type", "event_time"]
-TIME = pl.Datetime("us", "UTC")
+POOL = 65_536  # samples that peers with a buffer shuffle among each other
+Columns = dict[str, Any]
 
 
-def bucket(users: np.ndarray, samples_per_user: int, length: int, rng: np.random.Generator) -> pa.Table:
-    """Rows of some users: some 2 L events each, requests among the last of them; popular items are frequent."""
-    events = 2 * (length + samples_per_user)
-    n = len(users) * events
-    gaps = rng.integers(1_000_000, 600_000_000, (len(users), events))
-    known = 1_650_000_000_000_000 + np.cumsum(gaps, axis=1)
-    timeline = pl.DataFrame(
-        {
-            "user_id": np.repeat(users, events),
-            "ordinal": np.tile(np.arange(events), len(users)),
-            "known_at": known.ravel(),
-            "item_id": (rng.random(n) ** 3 * 100_000).astype(np.int64),
-            "event_type": rng.choice(8, n, p=[0.6, 0.2, 0.1, 0.04, 0.03, 0.01, 0.01, 0.01]).astype(np.int32),
-            "event_time": known.ravel(),
-        }
-    ).with_columns(pl.col("known_at", "event_time").cast(TIME))
-    # Successive requests are about one event apart, as exposures are.
-    steps = np.cumsum(rng.integers(0, 3, (len(users), samples_per_user)), axis=1)
-    seen = length // 2 + rng.integers(0, length, (len(users), 1)) + steps
-    count = seen.size
-    samples = pl.DataFrame(
-        {
-            "sample_id": rng.permutation(count) + int(users[0]) * samples_per_user,
-            "user_id": np.repeat(users, samples_per_user),
-            "item_id": (rng.random(count) ** 3 * 100_000).astype(np.int64),
-            "seen": seen.ravel(),
-            "request_time": np.take_along_axis(known, seen, axis=1).ravel(),
-            "negative": np.zeros(count, dtype=bool),
-            "click": (rng.random(count) < 0.1).astype(np.int8),
-            "label_mature": np.ones(count, dtype=bool),
-        }
-    ).with_columns(pl.col("request_time").cast(TIME))
-    return pack_bucket(samples, timeline, length=length, history_fields=HISTORY, labels=["click"], features=[])
+@cache
+def opened(shards: Path, workers: int) -> Feed:
+    """One feed for all epochs, as trainers have it: it uses the memory of batches again."""
+    return Feed(shards, batch_size=BATCH, seed=7, workers=workers)
 
 
-def write_shards(folder: Path, users: int, samples_per_user: int, length: int) -> None:
-    folder.mkdir()
-    writer = ShardWriter(folder)
-    rng = np.random.default_rng(1)
-    for part in np.array_split(np.arange(1, users + 1), max(1, users * length // 1_000_000)):
-        writer.add(bucket(part, samples_per_user, length, rng))
-    samples, history, digest = writer.close()
-    manifest = Manifest(
-        recipe={"name": "benchmark", "version": 1, "fingerprint": "00"},
-        pin={"name": "benchmark", "tables": {}},
-        history_length=length,
-        window_us=0,
-        labels=("click",),
-        features=(),
-        samples=samples,
-        history=history,
-        vocabularies={},
-        content={},
-        samples_blake2b=digest,
-        users=writer.users,
-        shards=tuple(writer.shards),
-    )
-    write_manifest(folder, manifest)
+def feed(shards: Path, workers: int) -> Iterator[Columns]:
+    for batch in opened(shards, workers):
+        history = {f"history_{name}": jagged.values for name, jagged in batch.history.items()}
+        yield {name: batch[name] for name in batch.keys()} | history  # noqa: SIM118 -- a batch is no mapping
 
 
-def write_fat(shards: Path, path: Path) -> None:
-    """The same samples as rows with list columns, in a shuffled order."""
-    writer = None
-    for batch in Feed(shards, batch_size=BATCH, seed=1):
-        columns = {name: pa.array(batch[name]) for name in batch.keys()}  # noqa: SIM118 -- a batch is no mapping
-        for name, jagged in batch.history.items():
-            columns[f"history_{name}"] = pa.ListArray.from_arrays(
-                pa.array(jagged.offsets.astype(np.int32)), pa.array(jagged.values)
-            )
-        table = pa.table(columns)
-        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-        writer.write_table(table, row_group_size=BATCH)
-    if writer is not None:
-        writer.close()
+def feed_not_compiled(folder: Path) -> Iterator[Columns]:
+    """As it is installed where there is no compiler."""
+    windows.copy_windows = None  # type: ignore[assignment]
+    yield from feed(folder / "shards", 2)
 
 
-def read_feed(feed: Feed) -> tuple[int, int]:
-    """(samples, bytes delivered) of the feed's next epoch."""
-    samples = delivered = 0
-    for batch in feed:
-        samples += len(batch)
-        delivered += sum(batch[name].nbytes for name in batch.keys())  # noqa: SIM118 -- a batch is no mapping
-        delivered += sum(jagged.values.nbytes for jagged in batch.history.values())
-    return samples, delivered
+def columns_of(rows: pa.RecordBatch | pa.Table) -> Columns:
+    """Columns as NumPy, lists as their values."""
+    found = {}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        found[name] = (column.flatten() if name.startswith("history_") else column).to_numpy(zero_copy_only=False)
+    return found
 
 
-def read_fat(path: Path, threads: bool) -> tuple[int, int]:
-    samples = delivered = 0
-    file = pq.ParquetFile(path, memory_map=True)
+def fat_rows(folder: Path, seed: int = 7) -> Iterator[Columns]:
+    """Shuffled when written; the row groups in a shuffled order, and nothing else."""
+    file = pq.ParquetFile(folder / "fat.parquet", memory_map=True)
+    groups = permutation(file.metadata.num_row_groups, seed).tolist()
+    for batch in file.iter_batches(batch_size=BATCH, row_groups=groups, use_threads=True):
+        yield columns_of(batch)
+
+
+def fat_rows_shuffled(folder: Path) -> Iterator[Columns]:
+    """The row groups in a shuffled order, and the rows of some among each other."""
+    file = pq.ParquetFile(folder / "fat.parquet", memory_map=True)
     groups = permutation(file.metadata.num_row_groups, 7).tolist()
-    for batch in file.iter_batches(batch_size=BATCH, row_groups=groups, use_threads=threads):
-        samples += batch.num_rows
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            values = column.values if name.startswith("history_") else column
-            delivered += values.to_numpy(zero_copy_only=False).nbytes
-    return samples, delivered
+    step = POOL // BATCH
+    for at in range(0, len(groups), step):
+        table = file.read_row_groups(groups[at : at + step], use_threads=True).combine_chunks()
+        order = permutation(table.num_rows, at)
+        for begin in range(0, len(order), BATCH):
+            yield columns_of(table.take(pa.array(order[begin : begin + BATCH])))
+
+
+def stateful_loader(folder: Path) -> Iterator[Columns]:
+    """Parquet fat rows in two worker processes, each with half of the row groups."""
+    from torch import from_numpy
+    from torch.utils.data import IterableDataset, get_worker_info
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    class Rows(IterableDataset[Columns]):
+        def __iter__(self) -> Iterator[Columns]:
+            worker = get_worker_info()
+            file = pq.ParquetFile(folder / "fat.parquet", memory_map=True)
+            groups = permutation(file.metadata.num_row_groups, 7)[worker.id :: worker.num_workers].tolist()
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=groups, use_threads=False):
+                yield {name: from_numpy(np.array(array)) for name, array in columns_of(batch).items()}
+
+    yield from StatefulDataLoader(Rows(), batch_size=None, num_workers=2, multiprocessing_context="fork")
+
+
+def hugging_face(folder: Path) -> Iterator[Columns]:
+    """A shuffled Arrow dataset, read as Arrow."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = datasets.Dataset.from_parquet(str(folder / "fat.parquet"), cache_dir=str(folder / "hf"))
+    for table in rows.shuffle(seed=7).with_format("arrow").iter(batch_size=BATCH):
+        yield columns_of(table)
+
+
+def _joined(samples: list[Columns]) -> Columns:
+    return {
+        name: np.concatenate([each[name] for each in samples])
+        if name.startswith("history_")
+        else np.array([each[name] for each in samples])
+        for name in samples[0]
+    }
+
+
+def _samples(folder: Path) -> Iterator[Columns]:
+    for batch in pq.ParquetFile(folder / "fat.parquet").iter_batches(batch_size=BATCH):
+        plain = [name for name in batch.schema.names if not name.startswith("history_")]
+        lists = {name: batch[name] for name in batch.schema.names if name.startswith("history_")}
+        values = {name: batch[name].to_numpy(zero_copy_only=False).tolist() for name in plain}
+        for row in range(batch.num_rows):
+            arrays = {name: lists[name][row].values.to_numpy() for name in lists}
+            yield {name: int(values[name][row]) for name in plain} | arrays
+
+
+def write_mosaic(folder: Path) -> None:
+    from streaming import MDSWriter
+
+    kinds = {"event_type": "int32"}
+    out = str(folder / "mds")
+    columns: dict[str, str] | None = None
+    writer: Any = None
+    for sample in _samples(folder):
+        if columns is None:
+            lists = {f"history_{name}": f"ndarray:{kinds.get(name, 'int64')}" for name in HISTORY}
+            columns = {name: lists.get(name, "int64") for name in sample}
+            writer = MDSWriter(out=out, columns=columns)
+        writer.write(sample)
+    writer.finish()
+
+
+def mosaic(folder: Path) -> Iterator[Columns]:
+    from streaming import StreamingDataset
+    from streaming.base.util import clean_stale_shared_memory
+    from torch.utils.data import DataLoader
+
+    clean_stale_shared_memory()
+    rows = StreamingDataset(local=str(folder / "mds"), shuffle=True, shuffle_seed=7, batch_size=BATCH)
+    yield from DataLoader(rows, batch_size=BATCH, num_workers=2, collate_fn=_joined, multiprocessing_context="fork")
+
+
+def write_webdataset(folder: Path) -> None:
+    import webdataset
+
+    (folder / "wds").mkdir()
+    with webdataset.ShardWriter(str(folder / "wds" / "%05d.tar"), maxcount=BATCH, verbose=0) as sink:
+        for number, sample in enumerate(_samples(folder)):
+            sink.write({"__key__": f"{number:09}", "pyd": sample})  # pickled: npz takes six times as long to read
+
+
+def web_dataset(folder: Path) -> Iterator[Columns]:
+    import webdataset
+
+    urls = sorted(map(str, (folder / "wds").glob("*.tar")))
+    rows = (
+        webdataset.WebDataset(urls, shardshuffle=1000, empty_check=False).shuffle(5000).decode().map(lambda s: s["pyd"])
+    )
+    batches = rows.batched(BATCH, collation_fn=_joined)
+    yield from webdataset.WebLoader(batches, batch_size=None, num_workers=2)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Reads an epoch of a folder's samples; `prepare` writes them first as it wants them."""
+
+    read: Callable[[Path], Iterator[Columns]]
+    prepare: Callable[[Path], None] | None = None
+    needs: str = "numpy"
+
+
+OURS = "reclake, 2 workers"
+CONTENDERS = {
+    OURS: Contender(lambda folder: feed(folder / "shards", 2)),
+    "reclake, no workers": Contender(lambda folder: feed(folder / "shards", 0)),
+    "reclake, 2 workers, not compiled": Contender(feed_not_compiled),
+    "fat rows, row groups shuffled": Contender(fat_rows),
+    "fat rows, 65,536 shuffled": Contender(fat_rows_shuffled),
+    "StatefulDataLoader, fat rows": Contender(stateful_loader, needs="torchdata"),
+    "Hugging Face datasets, shuffled": Contender(hugging_face, needs="datasets"),
+    "Mosaic StreamingDataset": Contender(mosaic, write_mosaic, "streaming"),
+    "WebDataset": Contender(web_dataset, write_webdataset, "webdataset"),
+}
+
+
+def measure(name: str, folder: Path, cold: bool, least_s: float) -> dict[str, float]:
+    """Whole epochs of a contender behind its first, in this process, for `least_s` or more; one epoch if cold."""
+    read = CONTENDERS[name].read
+    epoch(read, folder, cold)
+    taken = [epoch(read, folder, cold)]
+    while not cold and sum(each["wall_s"] for each in taken) < least_s:
+        taken.append(epoch(read, folder, cold))
+    summed = {key: sum(each[key] for each in taken) for key in taken[0]}
+    return summed | {"peak_mb": peak_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}
+
+
+def epoch(read: Callable[[Path], Iterator[Columns]], folder: Path, cold: bool) -> dict[str, float]:
+    if cold:
+        evict(folder)
+    wall, cpu = time.perf_counter(), cpu_s()
+    samples = events = size = 0
+    for batch in read(folder):
+        samples += len(batch["sample_id"])
+        events += len(batch["history_item_id"])
+        size += sum(array.nbytes for array in batch.values())
+    taken = {"wall_s": time.perf_counter() - wall, "cpu_s": cpu_s() - cpu}
+    return taken | {"samples": samples, "events": events, "bytes": size}
+
+
+_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def cpu_s() -> float:
+    """Of this process and of the workers it had."""
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, _WHO))
+
+
+def peak_mb() -> float:
+    """Of this process; what getrusage says of it may be its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def evict(folder: Path) -> None:
+    """Take the files out of the page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def in_a_process(*given: object) -> dict[str, float]:
+    """What `measure` returns for these arguments."""
+    command = [sys.executable, "-W", "ignore", __file__, "--one", *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{given[0]}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(taken: dict[str, list[dict[str, float]]]) -> None:
+    ours = taken[OURS]
+    print(f"{'':32} {'k samples/s':>11} {'M events/s':>11} {'GB/s':>6} {'CPU µs':>7} {'MB':>6}   times ours: time, CPU")
+    for name, rounds in taken.items():
+        rate = median(r["samples"] / r["wall_s"] for r in rounds)
+        each = {key: rounds[0][key] / rounds[0]["samples"] for key in ("events", "bytes")}
+        cpu = median(r["cpu_s"] / r["samples"] for r in rounds)
+        pairs = list(zip(rounds, ours, strict=True))
+        walls, cpus = (
+            median(r[key] / r["samples"] * own["samples"] / own[key] for r, own in pairs) for key in ("wall_s", "cpu_s")
+        )
+        print(
+            f"{name:32} {rate / 1e3:11,.0f} {rate * each['events'] / 1e6:11,.0f} {rate * each['bytes'] / 1e9:6.2f} "
+            f"{cpu * 1e6:7.2f} {median(r['peak_mb'] for r in rounds):6,.0f}   {walls:8.1f}x {cpus:6.1f}x"
+        )
 
 
 def copy_rate(bytes_per_sample: float) -> float:
@@ -143,80 +287,54 @@ def copy_rate(bytes_per_sample: float) -> float:
     return 20 * BATCH / (time.perf_counter() - begin)
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one epoch took."""
-
-    wall_s: float
-    cpu_s: float
-    samples: int
-    delivered: int
-
-
-def measure(readers: dict[str, Callable[[], tuple[int, int]]], rounds: int) -> dict[str, list[Round]]:
-    """Rounds of each reader, alternating, after one that pays for cold caches and fresh memory."""
-    taken: dict[str, list[Round]] = {name: [] for name in readers}
-    for number in range(rounds + 1):
-        for name, read in readers.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            samples, delivered = read()
-            if number:
-                wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-                taken[name].append(Round(wall_s, cpu_s, samples, delivered))
-    return taken
-
-
-def show(taken: dict[str, list[Round]]) -> None:
-    """A line a reader: medians over the rounds; ratios are medians of the rounds' own, against fat rows."""
-    print(f"{'':20} {'k samples/s':>12} {'GB/s':>6} {'CPU µs a sample':>16}   against fat rows: time, CPU")
-    for name, rounds in taken.items():
-        peer = taken["fat rows, threads" if "2 workers" in name else "fat rows, 1 thread"]
-        wall = median(other.wall_s / own.wall_s for own, other in zip(rounds, peer, strict=True))
-        cpu = median(other.cpu_s / own.cpu_s for own, other in zip(rounds, peer, strict=True))
-        ratio = f"{wall:10.1f}x {cpu:6.1f}x" if name.startswith("feed") else ""
-        rate = median(r.samples / r.wall_s for r in rounds)
-        cpu_us = median(r.cpu_s / r.samples * 1e6 for r in rounds)
-        size = rounds[0].delivered / rounds[0].samples
-        print(f"{name:20} {rate / 1e3:12,.0f} {rate * size / 1e9:6.2f} {cpu_us:16.2f}   {ratio}")
-
-
 def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        name, path, cold, least_s = sys.argv[2:]
+        print(json.dumps(measure(name, Path(path), cold == "True", float(least_s))))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="60,000 samples, 3 rounds")
-    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--quick", action="store_true", help="15,000 samples, 1 round")
+    parser.add_argument("--users", type=int, default=16_000)
     parser.add_argument("--samples-per-user", type=int, default=15)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="every epoch out of an empty page cache")
+    parser.add_argument(
+        "--only", nargs="*", default=list(CONTENDERS), help="of the contenders, those whose names begin so"
+    )
     given = parser.parse_args()
-    users, rounds = (4_000, 3) if given.quick else (given.users, given.rounds)
+    users, rounds = (1_000, 1) if given.quick else (given.users, given.rounds)
+    samples = users * given.samples_per_user
     folder = Path(tempfile.mkdtemp(prefix="reclake-feed-"))
     try:
-        shards, fat = folder / "shards", folder / "fat.parquet"
-        begin = time.perf_counter()
-        write_shards(shards, users, given.samples_per_user, given.length)
-        packed = time.perf_counter() - begin
-        write_fat(shards, fat)
-        samples = Feed(shards, batch_size=BATCH, seed=7).samples
-        stored = sum(f.stat().st_size for f in shards.glob("*.parquet")) / samples
-        fat_stored = fat.stat().st_size / samples
+        began = time.perf_counter()
+        write_shards(folder / "shards", users, given.samples_per_user, given.length)
+        packed = time.perf_counter() - began
+        write_fat(folder / "shards", folder / "fat.parquet")
+        stored = sum(file.stat().st_size for file in (folder / "shards").glob("shard-*")) / samples
+        fat = (folder / "fat.parquet").stat().st_size / samples
         print(f"{samples:,} samples, L={given.length}, {given.samples_per_user} a user, {', '.join(HISTORY)}")
-        print(f"pack                 {samples / packed / 1e3:8,.0f} k samples/s")
-        print(f"bytes a sample       {stored:8,.0f} shards   {fat_stored:8,.0f} fat rows   1/{fat_stored / stored:.1f}")
-        feeds = [Feed(shards, batch_size=BATCH, seed=7, workers=workers) for workers in (0, 2)]
-        taken = measure(
-            {
-                "feed, 0 workers": lambda: read_feed(feeds[0]),
-                "fat rows, 1 thread": lambda: read_fat(fat, False),
-                "feed, 2 workers": lambda: read_feed(feeds[1]),
-                "fat rows, threads": lambda: read_fat(fat, True),
-            },
-            rounds,
+        print(
+            f"bytes a sample: {stored:,.0f} in shards, {fat:,.0f} in fat rows; packed {samples / packed:,.0f} samples/s"
         )
-        show(taken)
-        ours = taken["feed, 0 workers"]
-        limit = copy_rate(ours[0].delivered / samples)
-        share = median(samples / r.wall_s for r in ours) / limit
-        print(f"{'plain copy':20} {limit / 1e3:12,.0f}   the feed on one thread reaches {share:.0%} of it")
+        chosen = {}
+        for name, contender in CONTENDERS.items():
+            if not name.startswith((OURS, *given.only)):
+                continue
+            if importlib.util.find_spec(contender.needs) is None:
+                print(f"{name}: not installed")
+                continue
+            if contender.prepare is not None:
+                contender.prepare(folder)
+            chosen[name] = list[dict[str, float]]()
+        for _ in range(rounds):
+            for name, found in chosen.items():
+                found.append(in_a_process(name, folder, given.cold, 0.2 if given.quick else 1.0))
+        show(chosen)
+        ours = chosen[OURS]
+        limit = copy_rate(ours[0]["bytes"] / ours[0]["samples"])
+        share = median(r["samples"] / r["wall_s"] for r in ours) / limit
+        print(f"{'plain copy of the bytes':32} {limit / 1e3:11,.0f}   the feed reaches {share:.0%} of it")
     finally:
         shutil.rmtree(folder)
 

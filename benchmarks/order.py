@@ -22,7 +22,7 @@ from statistics import median
 
 import numpy as np
 from compare import arguments
-from feed import write_shards
+from synthetic import write_shards
 
 from reclake.pipelines.feed import Feed
 from reclake.pipelines.feed.order import epoch_order

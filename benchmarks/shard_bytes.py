@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from compare import arguments
-from feed import write_shards
+from synthetic import write_shards
 
 from reclake.pipelines.feed import Feed
 

@@ -43,6 +43,7 @@ CONTENT = "content"
 CONTENT_ROW = "content_row"
 
 Array = npt.NDArray[Any]
+Footer = tuple[pq.FileMetaData, Ranges, list[str]]  # parsed, where each column chunk lies, the names of the columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class ShardSet:
         self.where = self._files.where
         exists = "://" in self.where or Path(self.where).exists()
         self.manifest = parse_manifest(self._files.manifest(), self.where, exists)
-        self._footers: dict[int, tuple[pq.FileMetaData, Ranges]] = {}
+        self._footers: dict[int, Footer] = {}
         for shard in self.manifest.shards:
             self._files.check(shard)
 
@@ -156,8 +157,9 @@ class ShardSet:
         try:
             # A ParquetFile must not be shared by threads; its parsed footer may be, and parsing is what costs.
             with self._files.open(shard) as opened:
-                footer, ranges = self._footer(index, opened)
-                self._check_chunk(shard, group, opened, footer, ranges, leaves)
+                footer, ranges, names = self._footer(index, opened)
+                places = [place for place, name in enumerate(names) if name in leaves]
+                self._check_chunk(shard, group, opened, ranges[group], names, places)
                 with pq.ParquetFile(opened.source, metadata=footer) as file:
                     table = file.read_row_group(group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
@@ -214,7 +216,7 @@ class ShardSet:
     def _at(self, shard: ShardFile) -> str:
         return f"{self.where}/{shard.file}"
 
-    def _footer(self, index: int, opened: OpenShard) -> tuple[pq.FileMetaData, Ranges]:
+    def _footer(self, index: int, opened: OpenShard) -> Footer:
         known = self._footers.get(index)
         if known is not None:
             return known
@@ -236,7 +238,8 @@ class ShardSet:
                 "not the rows that were packed", where=self._at(shard), expected=shard.chunk_rows, got=rows
             )
         self._check_schema(shard, footer)
-        self._footers[index] = footer, column_ranges(footer)
+        names = [footer.schema.column(place).path for place in range(footer.num_columns)]
+        self._footers[index] = footer, column_ranges(footer), names
         return self._footers[index]
 
     def _check_schema(self, shard: ShardFile, footer: pq.FileMetaData) -> None:
@@ -253,25 +256,22 @@ class ShardSet:
             raise ShardError("not the columns that were packed", where=self._at(shard), expected=expected, got=got)
 
     def _check_chunk(
-        self,
-        shard: ShardFile,
-        group: int,
-        opened: OpenShard,
-        footer: pq.FileMetaData,
-        ranges: Ranges,
-        leaves: set[str],
+        self, shard: ShardFile, group: int, opened: OpenShard, ranges: Ranges, names: list[str], places: list[int]
     ) -> None:
-        """The bytes of the columns that are read have the manifest's checksums; remote ones are fetched first."""
-        names = [footer.schema.column(place).path for place in range(footer.num_columns)]
-        places = [place for place, name in enumerate(names) if name in leaves]
+        """The bytes of the columns that are read have the manifest's checksums; remote ones are fetched first.
+
+        Args:
+            ranges: (columns, 2) of this chunk
+            places: which columns are read
+        """
 
         def wrong() -> list[int]:
             sums = shard.chunk_crc32[group]
-            return [p for p in places if crc32(opened.source, *ranges[group, p].tolist()) != sums[p]]
+            return [p for p in places if crc32(opened.source, *ranges[p].tolist()) != sums[p]]
 
         bad = wrong()
         if bad:
-            opened.fetch(int(ranges[group, :, 0].min()), int(ranges[group].sum(axis=1).max()), lambda: bool(wrong()))
+            opened.fetch(int(ranges[:, 0].min()), int(ranges.sum(axis=1).max()), lambda: bool(wrong()))
             bad = wrong()
         if bad:
             raise _damaged(self._at(shard), f"row group {group}, column {names[bad[0]]}")
@@ -336,7 +336,7 @@ def _lists(
     """Offsets (R+1,) and flat values of the lists of a struct column. All its lists must be equally long."""
     if not columns:
         return np.zeros(table.num_rows + 1, dtype=np.int64), {}
-    rows = table[struct].combine_chunks()
+    rows = _whole(table[struct])
     offsets: npt.NDArray[np.int64] | None = None
     values = {}
     for column in columns:
@@ -345,9 +345,14 @@ def _lists(
         offsets = own if offsets is None else offsets
         if not np.array_equal(own, offsets):
             raise ShardError("lists of one row differ in length", where=f"{path}, {struct}.{column.name}")
-        values[column.name] = _values(lists.values, column)
+        values[column.name] = _values(lists.values.slice(own[0], own[-1] - own[0]), column)
     assert offsets is not None
-    return offsets, values
+    return offsets - offsets[0], values
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece. Arrow's combine_chunks copies even what is in one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _joined(parts: Sequence[tuple[Any, Values]]) -> Values:
@@ -378,7 +383,7 @@ def as_numpy(array: pa.Array | pa.ChunkedArray) -> Array:
     Arrow's own to_numpy (and pa.scalar) imports pandas wherever that is installed: half a second for every process.
     """
     if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+        array = _whole(array)
     data, first = array.buffers()[1], array.offset
     if pa.types.is_boolean(array.type):
         bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=first + len(array), bitorder="little")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,9 @@ from ..pipelines.lake import Lake
 from ..schemas.times import iso
 from .options import TIME, json_option, lake_argument
 from .output import Output, count, plain, size
+
+if TYPE_CHECKING:
+    from ..pipelines.report import ReportResult
 
 
 @click.command()
@@ -135,16 +140,44 @@ def pack(
     output.result({"step": "pack", "seconds": seconds} | plain(result))
 
 
-@click.command()
+class _Reports(click.Group):
+    """`report LAKE` is the whole report; `report quality LAKE` the one on quality. A lake called quality: ./quality."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        meant = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args if meant else ["whole", *args])
+
+
+@click.group(cls=_Reports, short_help="Write the report: one self-contained HTML file.")
+def report() -> None:
+    """Write a report: one self-contained HTML file that loads nothing from anywhere.
+
+    `reclake report LAKE` is short for `reclake report whole LAKE`.
+    """
+
+
+@report.command()
 @lake_argument
 @click.option("--out", type=click.Path(), default="report.html", show_default=True)
 @click.option("--pin", help="Report the state of a pin.")
 @json_option
-def report(lake: str, out: str, pin: str | None, machine: bool) -> None:
+def whole(lake: str, out: str, pin: str | None, machine: bool) -> None:
     """Write the report: quality history, quarantine, labels, model metrics, in one self-contained HTML file."""
-    output = Output(machine)
+    _write(Output(machine), lambda found: found.report(out, pin=pin), lake)
+
+
+@report.command()
+@lake_argument
+@click.option("--out", type=click.Path(), default="quality.html", show_default=True)
+@json_option
+def quality(lake: str, out: str, machine: bool) -> None:
+    """Write the quality report: what changed, which checks fail, what was quarantined, and every check's history."""
+    _write(Output(machine), lambda found: found.report_quality(out), lake)
+
+
+def _write(output: Output, make: Callable[[Lake], ReportResult], lake: str) -> None:
     started = time.monotonic()
-    result = Lake.open(lake).report(out, pin=pin)
+    result = make(Lake.open(lake))
     seconds = time.monotonic() - started
     output.line(f"report  {result.path}   {size(result.bytes)}, {seconds:.1f} s")
     output.result({"step": "report", "seconds": seconds} | plain(result))

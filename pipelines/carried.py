@@ -22,6 +22,8 @@ from ..schemas.errors import CommitConflictError
 from ..storage.catalog import Catalog
 from ..storage.table import Table
 
+VERDICT_KEY = "reclake.verdict/"  # begins the keys under which a commit's metadata hold verdicts whole
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:

@@ -251,6 +251,12 @@ class Lake:
 
         return build_report(self.catalog, out=Path(out), pin=pin, generated_at_us=(run or Run()).now_us())
 
+    def report_quality(self, out: str | Path, *, run: Run | None = None) -> ReportResult:
+        """Write the quality report: one self-contained HTML file. See pipelines.report_quality."""
+        from .report_quality import build_quality_report
+
+        return build_quality_report(self.catalog, out=Path(out), generated_at_us=(run or Run()).now_us())
+
     def tables(self) -> Mapping[str, Any]:
         """Every table's address, for any Delta reader."""
         return {name: self.catalog.table(name).uri for name in self.catalog.table_names()}

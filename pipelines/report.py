@@ -68,13 +68,17 @@ def build_report(catalog: Catalog, *, out: Path, pin: str | None = None, generat
         PinError: the pin is unknown, or a version it names is gone.
         StorageError: `out` cannot be written.
     """
-    _check_place(out)
-    html = render(gather(catalog, pin=pin, generated_at_us=generated_at_us))
+    check_place(out)
+    return written(catalog, out, render(gather(catalog, pin=pin, generated_at_us=generated_at_us)))
+
+
+def written(catalog: Catalog, out: Path, html: str) -> ReportResult:
+    """Remember the page, then write it: forgetting a user must find it."""
     register(catalog.root, Output("report", out))
     return ReportResult(out, write_report(out, html))
 
 
-def _check_place(out: Path) -> None:
+def check_place(out: Path) -> None:
     """Before the work, not after it."""
     if out.is_dir():
         raise StorageError("the report needs a file name", where=out, expected=out / "report.html", got="a folder")
@@ -86,7 +90,7 @@ def _check_place(out: Path) -> None:
 def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> ReportData:
     """Everything a report shows, read from the lake's tables."""
     pinned = None if pin is None else catalog.pin(pin).opened_at(generated_at_us)
-    verdicts = _verdicts(catalog)
+    verdicts = verdicts_of(catalog)
     metrics, by_day = _metrics(catalog.table("metrics"), pin)
     quality = daily_quality(verdicts.filter(pl.col("table") == "events", pl.col("source") != shapes.REPLAYED))
     auc = by_day.filter(pl.col("metric") == "auc")
@@ -96,9 +100,9 @@ def gather(catalog: Catalog, *, pin: str | None, generated_at_us: int) -> Report
         pin=pin,
         sealed_through_us=catalog.sealed_through_us if pinned is None else pinned.sealed_through_us,
         generated_at_us=generated_at_us,
-        verdicts=_masked(catalog, verdicts),
-        reasons=_masked(catalog, _reasons(catalog)),
-        quarantine=_quarantine(catalog),
+        verdicts=masked(catalog, verdicts),
+        reasons=masked(catalog, _reasons(catalog)),
+        quarantine=outcomes(catalog),
         labels=labels,
         history=history,
         metrics=metrics,
@@ -113,14 +117,17 @@ def _empty(schema: pa.Schema) -> pl.DataFrame:
     return pl.DataFrame(schema.empty_table())
 
 
-def _verdicts(catalog: Catalog) -> pl.DataFrame:
+def verdicts_of(catalog: Catalog) -> pl.DataFrame:
     table = catalog.table("verdicts")
     return table.scan().sort("at", "verdict_id", "check").collect() if table.exists else _empty(shapes.VERDICTS)
 
 
-def _masked(catalog: Catalog, rows: pl.DataFrame) -> pl.DataFrame:
-    """Without examples of columns that a contract marks as personal data, whatever it does with them."""
+def masked(catalog: Catalog, rows: pl.DataFrame) -> pl.DataFrame:
+    """Without examples of columns that a contract marks as personal data, whatever it does with them, and of rows as
+    a whole, where it marks any.
+    """
     marked = {(c.name, field.name) for c in catalog.contracts() for field in c.fields if field.pii is not None}
+    marked |= {(contract, "") for contract, _ in marked}
     names = rows.select("contract", pl.col("column").fill_null("").str.split(", ")).rows()
     mask = pl.Series(
         [any((contract, name) in marked for name in columns) for contract, columns in names], dtype=pl.Boolean
@@ -151,7 +158,8 @@ def _reasons(catalog: Catalog) -> pl.DataFrame:
     )
 
 
-def _quarantine(catalog: Catalog) -> pl.DataFrame:
+def outcomes(catalog: Catalog) -> pl.DataFrame:
+    """outcome, rows: where the rows are now that were ever quarantined."""
     if not catalog.table("quarantine").exists:
         return pl.DataFrame(schema=_QUARANTINE)
     counts = [("waiting", int(waiting(catalog).select(pl.len()).collect().item()))]

@@ -75,6 +75,7 @@ class _Sent:
     """A batch as its producer sent it, with what is personal in it hidden."""
 
     source: SourceBatch
+    producer: str
     cursor: str
     number: int
 
@@ -149,7 +150,7 @@ class EventWriter:
             recover(self._target.catalog, table, cursor, table.transaction(cursor) or 0)
             self._started.add(producer)
         source = SourceBatch(frame, np.arange(frame.height), 0, frame.height)
-        sent = _Sent(source if self._shield is None else self._shield.rows(source), cursor, number)
+        sent = _Sent(source if self._shield is None else self._shield.rows(source), producer, cursor, number)
         while True:
             gated = self._gate(sent)
             if gated.admission.verdict == "stop":
@@ -160,7 +161,7 @@ class EventWriter:
                     gated.rejected,
                     source_name=producer,
                     key=f"{cursor}/{number}",
-                    at_us=self._run.now_us(),
+                    at_us=gated.facts["at_us"],
                     run=self._run,
                 )
                 self._quarantine.put(Batch(rejected, {cursor: number}))
@@ -243,7 +244,7 @@ class EventWriter:
                 "run_id": self._run.id,
                 "at_us": arrival_us,
                 "table": target.table.name,
-                "source": one.cursor,
+                "source": one.producer,
                 "event_day": event_day,
                 "read": int(counts[i]) + refused,
                 "quarantined": quarantined,

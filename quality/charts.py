@@ -15,7 +15,7 @@ from . import numbers
 from .numbers import count, percent
 
 Format = Callable[[float], str]
-CHARACTER = 6.3  # the mean width of a character at the 11-unit size that charts are set in
+CHARACTER = 7.3  # the mean width of a character at the 13-unit size that charts are set in
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class Axis:
 
 
 PERCENT = Axis(numbers.whole_percent, numbers.percent)
+COUNT = Axis(numbers.compact, numbers.count)
 DECIMAL = Axis(numbers.plain, numbers.decimal)
 
 
@@ -179,7 +180,7 @@ def intervals(
 
 def grid(rows: Sequence[str], names: Sequence[str], cells: Sequence[Cell], *, title: str) -> str:
     """Rows by columns of small squares. A row name that no cell refers to is a heading."""
-    left, width, high, top = 330.0, 1040.0, 20.0, 26.0
+    left, width, high, top = 360.0, 1040.0, 23.0, 28.0
     pitch = min((width - left) / max(len(names), 1), 64.0)
     side = pitch - min(3.0, pitch * 0.2)
     used = {cell.row for cell in cells}
@@ -188,16 +189,63 @@ def grid(rows: Sequence[str], names: Sequence[str], cells: Sequence[Cell], *, ti
         body.append(_text(left + place * pitch + side / 2, 14, names[place], "tick", "middle"))
     for place, name in enumerate(rows):
         kind = "label mono" if place in used else "group"
-        shown = _short(name, left * (0.92 if place in used else 1))
-        body.append(_text(0, top + place * high + 13, shown, kind))
+        shown = _short(name, left * (0.95 if place in used else 1))
+        body.append(_text(0, top + place * high + 15, shown, kind))
     for cell in cells:
         x, y = left + cell.column * pitch, top + cell.row * high
         note = f"<title>{escape(cell.note)}</title>" if cell.note else ""
-        shape = f'<rect class="cell {cell.state}" x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="17" rx="3"'
+        shape = f'<rect class="cell {cell.state}" x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="20" rx="3"'
         body.append(f"{shape}>{note}</rect>" if note else f"{shape}/>")
         if cell.text and len(cell.text) * CHARACTER <= side:
-            body.append(_text(x + side / 2, y + 12.5, cell.text, f"inside {cell.state}", "middle"))
+            body.append(_text(x + side / 2, y + 14.5, cell.text, f"inside {cell.state}", "middle"))
     return wide(svg(width, top + len(rows) * high + 4, title, "".join(body)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One period of a sparkline: its place, a CSS class of what came of it, what was measured, and a note."""
+
+    place: int
+    state: str
+    value: float | None
+    note: str
+
+
+def spark(ticks_: Sequence[Tick], places: int, *, title: str, line: bool) -> str:
+    """A history in the height of a line of text: a bar for each share that failed, or a line through what was observed.
+
+    Drawn to its own greatest value (a line: between its least and greatest); the newest place is at the right edge.
+    What is met is a low green tick, so that a gap is a period that was not looked at.
+    """
+    width, height = 180.0, 30.0
+    pitch = min(width / max(places, 1), 14.0)
+    values = [t.value for t in ticks_ if t.value is not None]
+    low, high = (min(values, default=0.0), max(values, default=0.0)) if line else (0.0, max(values, default=0.0))
+    span = (high - low) or 1.0
+    body, joined, met = [], [], []
+    for tick in ticks_:
+        x = width - (places - tick.place) * pitch
+        y = height - 4 - ((tick.value or 0.0) - low) / span * (height - 9) if tick.value is not None else height - 4
+        if line and tick.value is not None:
+            joined.append(f"{x + pitch / 2:.1f},{y:.1f}")
+        if tick.state == "pass":
+            met.append(f"M{x + pitch * 0.12:.1f} {height - 1:.1f}h{pitch * 0.76:.1f}")
+            continue
+        note = f"<title>{escape(tick.note)}</title>"
+        if line and tick.value is not None:
+            body.append(
+                f'<circle class="cell {tick.state}" cx="{x + pitch / 2:.1f}" cy="{y:.1f}" r="3">{note}</circle>'
+            )
+        else:
+            y = min(y, height - 7)
+            shape = f'<rect class="cell {tick.state}" x="{x + pitch * 0.12:.1f}" y="{y:.1f}" rx="1"'
+            body.append(f'{shape} width="{pitch * 0.76:.1f}" height="{height - y:.1f}">{note}</rect>')
+    if met:
+        body.insert(0, f'<path class="met" d="{"".join(met)}"/>')
+    if len(joined) > 1:
+        body.insert(0, f'<polyline class="join value" points="{" ".join(joined)}"/>')
+    view = f'class="spark" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return f'<svg {view} role="img" aria-label="{escape(title, quote=True)}">{"".join(body)}</svg>'
 
 
 def shares(parts: Sequence[tuple[str, str, float]], *, title: str) -> str:
@@ -239,7 +287,7 @@ class _Frame:
         self.marks, self.low, self.high = marks, low, max(high, marks[-1])
         self.span = (self.high - self.low) or 1.0
         self.left = 12 + CHARACTER * max(len(axis.tick(mark)) for mark in marks)
-        self.top, self.bottom, self.height = 8.0, 122.0, 146.0
+        self.top, self.bottom, self.height = 8.0, 122.0, 148.0
         self.pitch = (width - self.left) / max(len(labels), 1)
 
     def x(self, place: int) -> float:

@@ -8,10 +8,9 @@ import polars as pl
 
 from . import charts, numbers, page
 from .charts import Cell, Point
+from .periods import STATES, check_name, place, plain_name, state
 
-PERIODS_MAX = 60  # days or batches shown; a page must stay readable
 REASONS_MAX = 40
-STATES = ("pass", "warn", "quarantine", "stop")
 STATE_NAMES = (
     ("pass", "met"),
     ("warn", "warning: recorded only"),
@@ -25,7 +24,7 @@ def history_section(ingested: pl.DataFrame, verdicts: pl.DataFrame) -> page.Sect
     if ingested.is_empty():
         body = page.empty("No verdicts yet: every write leaves some.", "reclake ingest LAKE CONTRACT SOURCE…")
         return page.Section("quality", title, lead, body)
-    placed, unit = _periods(ingested)
+    placed, unit = place(ingested)
     names = placed.group_by("period").agg(pl.col("name").first()).sort("period")["name"].to_list()
     batch = placed.filter(pl.col("check") == "batch").group_by("period", maintain_order=True)
     sums = batch.agg(pl.col("evaluated", "unexpected", "duplicates", "late").sum()).sort("period")
@@ -56,36 +55,12 @@ def history_section(ingested: pl.DataFrame, verdicts: pl.DataFrame) -> page.Sect
     return page.Section("quality", title, lead, body)
 
 
-def _periods(ingested: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Verdict rows with `period` (0 …, the newest PERIODS_MAX) and `name`: by day, or by batch if there is one day."""
-    days = ingested["event_day"].drop_nulls().n_unique()
-    if days > 1:
-        dated = ingested.filter(pl.col("event_day").is_not_null())
-        placed = dated.with_columns(
-            pl.col("event_day").alias("key"), pl.col("event_day").dt.strftime("%b %-d").alias("name")
-        )
-        unit = "day"
-    else:
-        key = pl.concat_str(pl.col("at").dt.strftime("%Y%m%d%H%M%S%6f"), "verdict_id", separator=" ").alias("key")
-        placed = ingested.with_columns(key)
-        unit = "batch"
-    placed = placed.with_columns((pl.col("key").rank("dense") - 1).cast(pl.Int64).alias("period"))
-    if unit == "batch":
-        placed = placed.with_columns(pl.format("{}", pl.col("period") + 1).alias("name"))
-    placed = placed.filter(pl.col("period") > pl.col("period").max() - PERIODS_MAX)
-    return placed.with_columns(pl.col("period") - pl.col("period").min()), unit
-
-
 def _checks(placed: pl.DataFrame, names: list[str]) -> str:
     """The grid: the verdict of each period, then each check of each contract."""
-    verdict = pl.col("verdict").replace_strict(STATES, range(4), return_dtype=pl.Int64)
-    failed = pl.col("severity").replace_strict(
-        ["warning", "error", "critical"], [1, 2, 3], default=2, return_dtype=pl.Int64
-    )
     cells = (
         placed.with_columns(
-            pl.when(pl.col("check") == "batch").then(verdict).when("success").then(0).otherwise(failed).alias("state"),
-            pl.when(pl.col("check") == "batch").then(pl.lit("verdict")).otherwise(_check_name()).alias("row"),
+            state().alias("state"),
+            pl.when(pl.col("check") == "batch").then(pl.lit("verdict")).otherwise(check_name()).alias("row"),
         )
         .group_by("contract", "row", "period")
         .agg(pl.col("state").max(), pl.col("unexpected").sum(), pl.col("evaluated").sum(), pl.col("observed").last())
@@ -100,11 +75,6 @@ def _checks(placed: pl.DataFrame, names: list[str]) -> str:
                 drawn.append(_cell(cell, len(rows), names[cell["period"]]))
             rows.append(str(name))
     return charts.grid(rows, names, drawn, title="Checks met and not met")
-
-
-def _check_name() -> pl.Expr:
-    short = pl.col("check").str.strip_prefix("expect_column_").str.strip_prefix("expect_").str.replace_all("_", " ")
-    return pl.when(pl.col("column").is_null()).then(short).otherwise(pl.format("{}: {}", "column", short))
 
 
 def _cell(cell: dict[str, Any], row: int, period: str) -> Cell:
@@ -145,7 +115,7 @@ def quarantine_section(quarantine: pl.DataFrame, reasons: pl.DataFrame) -> page.
         [
             reason["contract"],
             reason["column"] or "",
-            _plain(reason["check"]),
+            plain_name(reason["check"]),
             reason["severity"] or "",
             reason["expected"] or "",
             "\n".join(_cut(got) for got in reason["got"]),
@@ -169,10 +139,6 @@ def quarantine_section(quarantine: pl.DataFrame, reasons: pl.DataFrame) -> page.
         body += page.say(f"{reasons.height - REASONS_MAX} rarer reasons are not shown.", "caption")
     body += page.say("An event with several reasons counts under each.", "caption") if rows else ""
     return page.Section("quarantine", title, lead, body)
-
-
-def _plain(check: str) -> str:
-    return check.removeprefix("expect_column_").removeprefix("expect_").replace("_", " ")
 
 
 def _cut(text: str | None, room: int = 60) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..quality.page import with_examples
+from ..quality.page import with_examples, without_rows
 from . import documents
 from .faults import translated
 from .places import Place
@@ -71,12 +71,14 @@ def write_report(path: Path, html: str) -> int:
 
 
 def clean_report(path: Path, wanted: Wanted) -> bool:
-    """Strike the users out of a report's examples; whether there was any. What is no report any more stays as it is."""
+    """Strike the users out of a report's examples, and take out rows, which may be theirs though masked; whether
+    there was any. What is no report any more stays as it is.
+    """
     try:
         html = path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, IsADirectoryError):
         return False
-    clean = with_examples(html, wanted.struck_out)
+    clean = without_rows(with_examples(html, wanted.struck_out))
     if clean != html:
         write_report(path, clean)
     return clean != html

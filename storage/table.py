@@ -248,9 +248,9 @@ class Table:
         """The Arrow schema."""
         return log.schema(self.root, version)
 
-    def history(self) -> Iterator[dict[str, Any]]:
-        """What each commit says of itself, newest first, custom metadata included."""
-        yield from self._open().history()
+    def history(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """What each commit (the last `limit`) says of itself, newest first, custom metadata included."""
+        yield from self._open().history(limit)
 
     def create(self, schema: pa.Schema) -> None:
         """Create the table, empty, if it does not exist; add the columns it lacks if it does.

@@ -1,0 +1,68 @@
+"""Takes the pictures of this folder from real reports in a headless Chromium: python docs/images/take.py
+
+Needs what `make setup` installs, and Debian's chromium. The pictures are of two simulated weeks, whose JSON lines are
+malformed every third day. With --demo DIR, the folder of a demo, its report is taken too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "tests" / "shared"))
+
+from browser import Page, browsing  # noqa: E402
+
+import reclake  # noqa: E402
+from reclake.pipelines.simulate import simulate  # noqa: E402
+
+DAYS, SCALE, SEED, COLOURS, WIDTH = 14, 0.4, 7, 200, 1100
+
+
+def quality(folder: Path) -> Path:
+    """A lake of two weeks, and its quality report."""
+    app = simulate(folder / "source", seed=SEED, scale=SCALE, days=DAYS, media=False)
+    lake = reclake.Lake.create(folder / "short_video", buckets=8)
+    lake.ingest("events", app.paths)
+    return lake.report_quality(folder / "quality.html").path
+
+
+def take(page: Page, html: Path, out: Path, *, first: str, last: str, height: int, dark: bool = False) -> None:
+    """From the top of one section (or the page) to the end of another, at most `height`, in few colours."""
+    page.size(WIDTH, dark=dark)
+    page.open(html)
+    page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
+    edges = f"""[document.querySelector("{first}").getBoundingClientRect().top - 14,
+                 document.querySelector("{last}").getBoundingClientRect().bottom + 14]"""
+    top, bottom = page.evaluate(edges)
+    clip = {"x": 0, "y": max(top, 0), "width": WIDTH, "height": min(bottom - max(top, 0), height), "scale": 1}
+    picture = Image.open(io.BytesIO(page.picture(clip))).convert("RGB")
+    # The colours of states are few pixels: a palette by frequency would lose them.
+    small = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small.save(out, optimize=True)
+    print(f"{out.relative_to(HERE.parent.parent)}   {out.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    """Take them all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--demo", type=Path, help="the folder of a demo, whose report is taken too")
+    demo = parser.parse_args().demo
+    with tempfile.TemporaryDirectory() as folder, browsing() as (page, _):
+        html = quality(Path(folder))
+        take(page, html, HERE / "quality.png", first="body", last="#quarantine", height=1500)
+        take(page, html, HERE / "quality-rows.png", first="#rows", last="#rows", height=760)
+        take(page, html, HERE / "quality-checks.png", first="#checks", last="#checks", height=760, dark=True)
+        take(page, html, HERE / "quality-commits.png", first="#verdicts", last="#verdicts", height=520)
+        if demo is not None:
+            take(page, demo / "report.html", HERE / "report.png", first="body", last="#quality", height=1300)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The quality report on commits: which verdict let the rows of a commit in, and which commit a verdict led to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from . import numbers, page
+from .periods import plain_name
+from .report_checks import WORDS
+from .report_rows import short
+
+VERDICTS_MAX = 60
+UNMET_MAX = 4  # of a verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSeen:
+    """A commit of a table, as its log has it. `verdicts` are the ids of those that let its rows in."""
+
+    table: str
+    version: int
+    at: datetime
+    operation: str
+    verdicts: tuple[str, ...]
+
+
+def commits_sections(verdicts: pl.DataFrame, commits: Sequence[CommitSeen]) -> list[page.Section]:
+    """Verdicts and commits, each with links to the other; from rows shaped shapes.VERDICTS."""
+    batches = verdicts.filter(pl.col("check") == "batch").sort("at", "verdict_id", descending=True)
+    named = [verdict_id for commit in commits for verdict_id in commit.verdicts]
+    kept = batches.with_row_index("_place").filter(
+        (pl.col("_place") < VERDICTS_MAX) | pl.col("verdict_id").is_in(named)
+    )
+    anchors = {verdict_id: f"verdict-{place}" for place, verdict_id in enumerate(kept["verdict_id"])}
+    there = {(commit.table, commit.version) for commit in commits}
+    by_verdict = {v: (c.table, c.version) for c in commits for v in c.verdicts}
+    unmet = _unmet(verdicts)
+    lines = [_verdict(row, by_verdict, there, unmet) for row in kept.iter_rows(named=True)]
+    return [_verdicts_section(lines, list(anchors.values()), batches.height), _commits_section(commits, anchors)]
+
+
+def _verdicts_section(lines: list[list[str]], ids: list[str], total: int) -> page.Section:
+    title, lead = "Verdicts", "What did the gate say of each batch, and which commit has its rows?"
+    if not lines:
+        body = page.empty("No verdicts yet: every write leaves some.", "reclake ingest LAKE CONTRACT SOURCE…")
+        return page.Section("verdicts", title, lead, body)
+    heads = [
+        page.Column("Commit", "short"),
+        page.Column("At", "short"),
+        page.Column("Batch, and its verdict's id"),
+        page.Column("Verdict"),
+    ]
+    heads += [page.Column(n, "number") for n in ("Read", "Admitted", "Quarantined", "Duplicates")]
+    body = page.table(heads, lines, ids=ids)
+    if total > len(lines):
+        body += page.say(f"The newest {len(lines)} of {numbers.count(total)}; all are in `LAKE/verdicts`.", "caption")
+    return page.Section("verdicts", title, lead, body)
+
+
+def _unmet(verdicts: pl.DataFrame) -> Mapping[str, str]:
+    """By verdict, the checks that were not met, a line each."""
+    bad = verdicts.filter(pl.col("check") != "batch", ~pl.col("success"))
+    found: dict[str, list[str]] = {}
+    for row in bad.iter_rows(named=True):
+        column = f"{row['column']}: " if row["column"] else ""
+        rows = f", {numbers.count(row['unexpected'])} rows" if row["unexpected"] else ""
+        found.setdefault(row["verdict_id"], []).append(f"{column}{plain_name(row['check'])}{rows}")
+    return {
+        verdict: "\n".join(
+            lines[:UNMET_MAX] + ([f"and {len(lines) - UNMET_MAX} more"] if len(lines) > UNMET_MAX else [])
+        )
+        for verdict, lines in found.items()
+    }
+
+
+def _verdict(
+    row: Mapping[str, Any],
+    by_verdict: Mapping[str, tuple[str, int]],
+    there: set[tuple[str, int]],
+    unmet: Mapping[str, str],
+) -> list[str]:
+    known = None if row["table_version"] is None else (row["table"], row["table_version"])
+    commit = known or by_verdict.get(row["verdict_id"])
+    stopped = "nothing was written" if row["verdict"] == "stop" else numbers.DASH
+    anchor = None if commit is None or commit not in there else _anchor(*commit)
+    link = stopped if commit is None else page.link(f"{commit[0]} {commit[1]}", anchor)
+    counts = [numbers.count(row[name] or 0) for name in ("evaluated", "admitted", "unexpected", "duplicates")]
+    reason = unmet.get(row["verdict_id"], "")
+    if row["verdict"] == "stop" and not reason:
+        reason = row["observed"] or ""
+    note = f"{row['source']}, run {row['run_id']}"
+    batch = page.under(page.link(f"{row['table']}: {short(row['source'])}", None, note=note), row["verdict_id"])
+    verdict = page.badge(row["verdict"], WORDS[row["verdict"]])
+    return [link, _minute(row["at"]), batch, page.under(verdict, reason) if reason else verdict, *counts]
+
+
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
+
+
+def _commits_section(commits: Sequence[CommitSeen], anchors: Mapping[str, str]) -> page.Section:
+    title, lead = "Commits", "Which verdict let the rows of each version of a table in?"
+    if not commits:
+        body = page.empty("Nothing was written yet.", "reclake ingest LAKE CONTRACT SOURCE…")
+        return page.Section("commits", title, lead, body)
+    heads = [
+        page.Column("Table", "name"),
+        page.Column("Version", "number"),
+        page.Column("At", "short"),
+        page.Column("Verdict"),
+    ]
+    lines = []
+    for commit in commits:
+        links = [page.link("verdict", anchors.get(v), note=v) for v in commit.verdicts]
+        shown = page.Html(", ".join(links)) if links else _without(commit)
+        lines.append([commit.table, str(commit.version), _minute(commit.at), shown])
+    ids = [_anchor(commit.table, commit.version) for commit in commits]
+    body = page.table(heads, lines, ids=ids)
+    return page.Section("commits", title, lead, body + page.say("Times are UTC.", "caption"))
+
+
+def _without(commit: CommitSeen) -> str:
+    """Why a commit has no verdict: it brought no rows in."""
+    return f"none: no rows came in ({commit.operation.lower()})"
+
+
+def _anchor(table: str, version: int) -> str:
+    return f"commit-{table}-{version}"

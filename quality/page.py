@@ -17,6 +17,10 @@ _ROWS = re.compile(r'(<td class="row"[^>]*>).*?(?=</td>)', re.DOTALL)
 _GONE = "gone: users were forgotten since; make the report again"
 
 
+# No request whatever: should a value of the data smuggle in an address, the browser refuses it.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
 class Html(str):
     """A cell that is HTML already; plain strings are escaped."""
 
@@ -54,6 +58,7 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><meta name="referrer" content="no-referrer">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{escape(title)} · reclake {escape(kind)}</title><style>{STYLE}</style></head><body>"
         f'<header><p class="eyebrow">reclake {escape(kind)}</p><h1>{escape(title)}</h1><dl>{meta}</dl></header>'

@@ -33,6 +33,31 @@ def quality(folder: Path) -> Path:
     return lake.report_quality(folder / "quality.html").path
 
 
+def data_docs(folder: Path) -> Path:
+    """A result of Great Expectations on the first day, as an offline page."""
+    import great_expectations as gx
+
+    from reclake.quality.gx import offline_docs
+
+    e = gx.expectations
+    context = gx.get_context(mode="file", project_root_dir=folder)
+    context.update_data_docs_site("local_site", offline_docs(folder / "site"))
+    batches = context.data_sources.add_polars("lake").add_dataframe_asset("events")
+    checks = [
+        e.ExpectColumnValuesToBeBetween(column="watch_ms", min_value=0, max_value=100_000, mostly=0.99),
+        e.ExpectColumnValuesToBeInSet(column="event_type", value_set=["exposure", "click", "long_view", "like"]),
+        e.ExpectColumnValuesToNotBeNull(column="user_id"),
+    ]
+    suite = context.suites.add(gx.ExpectationSuite("short_video", expectations=checks))
+    whole = batches.add_batch_definition_whole_dataframe("all")
+    validation = context.validation_definitions.add(gx.ValidationDefinition(name="day 1", data=whole, suite=suite))
+    docs = [gx.checkpoint.UpdateDataDocsAction(name="docs")]
+    checkpoint = gx.Checkpoint(name="day 1", validation_definitions=[validation], actions=docs)
+    lake = reclake.Lake.open(folder / "short_video")
+    context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": lake.scan("events")})
+    return next((folder / "site" / "validations").rglob("*.html"))
+
+
 def take(page: Page, html: Path, out: Path, *, first: str, last: str, height: int, dark: bool = False) -> None:
     """From the top of one section (or the page) to the end of another, at most `height`, in few colours."""
     page.size(WIDTH, dark=dark)
@@ -60,6 +85,7 @@ def main() -> None:
         take(page, html, HERE / "quality-rows.png", first="#rows", last="#rows", height=760)
         take(page, html, HERE / "quality-checks.png", first="#checks", last="#checks", height=760, dark=True)
         take(page, html, HERE / "quality-commits.png", first="#verdicts", last="#verdicts", height=520)
+        take(page, data_docs(Path(folder)), HERE / "data-docs.png", first="body", last="main", height=900)
         if demo is not None:
             take(page, demo / "report.html", HERE / "report.png", first="body", last="#quality", height=1300)
 

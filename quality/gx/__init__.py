@@ -5,6 +5,7 @@ Needs Great Expectations 1.24.1, whose private API the engine stands on; nothing
 
 from . import registration as registration
 from .datasource import DataFrameAsset, PolarsDatasource
+from .docs import offline_docs
 from .engine import PolarsExecutionEngine
 
-__all__ = ["DataFrameAsset", "PolarsDatasource", "PolarsExecutionEngine"]
+__all__ = ["DataFrameAsset", "PolarsDatasource", "PolarsExecutionEngine", "offline_docs"]

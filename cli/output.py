@@ -51,7 +51,7 @@ class Output:
     def error(self, error: ReclakeError) -> None:
         """What went wrong, in labelled lines on stderr (an object with --json)."""
         if self.machine:
-            print(json.dumps({"error": {"type": type(error).__name__} | error.parts()}), flush=True)
+            print(json.dumps({"error": {"type": type(error).__name__} | error.facts()}), flush=True)
         print(f"error: {error}", file=sys.stderr)
 
     @contextmanager

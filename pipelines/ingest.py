@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.findings import Finding, findings, merged, table_of
+from ..quality.findings import Finding, findings, merged, told
 from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
@@ -437,5 +437,5 @@ def _stop(
         got=admission.stop_reason,
         hint="mend the source or the contract, then run the same command again; it goes on where it stopped; more: "
         f"reclake contract check {target.catalog.root} {target.contract.name} {source_name}",
-        table=table_of(found),
+        **told(found),
     )

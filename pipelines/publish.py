@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from ..quality import gate
 from ..quality.audit import Audit, Seen
-from ..quality.findings import findings, table_of
+from ..quality.findings import findings, told
 from ..quality.suite import compile_suite
 from ..schemas import shapes
 from ..schemas.errors import GateError
@@ -196,6 +196,7 @@ def _refuse(catalog: Catalog, table: Table, admission: gate.Admission, verdict: 
         expected="every check to pass that is more than a warning",
         got=admission.stop_reason,
         hint=f"mend the source or the suite of {table.name}, then run the same command again; where no suite of yours "
-        f"says so, this is a defect or a damaged table: reclake doctor {catalog.root}",
-        table=table_of(findings(admission)),
+        f"says so, this is a defect or a damaged table: reclake doctor {catalog.root}; "
+        f"more: reclake report quality {catalog.root}",
+        **told(findings(admission)),
     )

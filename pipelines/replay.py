@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,7 +178,10 @@ def _admit(
     target: Target, candidates: pl.DataFrame, version: int, run: Run, verdict_id: str
 ) -> tuple[gate.Admission, gate.Admitted, pl.DataFrame]:
     """The gate's answer, the rows to append after `version`, and (_row, _outcome) of every candidate."""
-    _, admission = stamp_and_admit(target, candidates, arrival_us=run.now_us(), verdict_id=verdict_id)
+    # A budget bounds how many new rows may be set aside. These are: those that still fail hold no mended one back.
+    contract = dataclasses.replace(target.contract, quarantine_limit=1.0, quarantine_limit_rows=None)
+    unbounded = dataclasses.replace(target, contract=contract)
+    _, admission = stamp_and_admit(unbounded, candidates, arrival_us=run.now_us(), verdict_id=verdict_id)
     outcome = np.full(candidates.height, "quarantined", dtype=object)
     fresh = np.zeros(admission.admitted.rows.num_rows, dtype=bool)
     if admission.verdict != "stop":

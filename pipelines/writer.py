@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.findings import findings, table_of
+from ..quality.findings import findings, told
 from ..schemas import shapes
 from ..schemas.errors import GateError, ReclakeError
 from ..storage.catalog import SEAL, Catalog
@@ -311,8 +311,9 @@ class EventWriter:
             where=f"{cursor}, batch {number}",
             expected="every critical check to pass",
             got=gated.admission.stop_reason,
-            hint="mend the rows or the contract, then append the batch again under the same number",
-            table=table_of(findings(gated.admission)),
+            hint="mend the rows or the contract, then append the batch again under the same number; more: "
+            f"reclake report quality {self._target.catalog.root}",
+            **told(findings(gated.admission)),
         )
 
 

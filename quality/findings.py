@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -93,6 +94,18 @@ def merged(of_batches: Iterable[Iterable[Finding]]) -> tuple[Finding, ...]:
             together[key] = one
     worst = {"critical": 0, "error": 1}
     return tuple(sorted(together.values(), key=lambda one: (worst.get(one.severity, 2), -one.rows, one.check)))
+
+
+class Told(TypedDict):
+    """What an error says of findings, to people and to machines."""
+
+    table: list[str]
+    findings: list[dict[str, Any]]
+
+
+def told(found: Sequence[Finding]) -> Told:
+    """The findings as parts of a GateError."""
+    return {"table": table_of(found), "findings": [asdict(one) for one in found]}
 
 
 def table_of(found: Sequence[Finding], *, lines_max: int = 12) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 
@@ -41,6 +41,10 @@ class ReclakeError(Exception):
             "what to do": self.hint or self.advice,
         }
         return {label: text for label, text in named.items() if text is not None}
+
+    def facts(self) -> dict[str, Any]:
+        """The parts as JSON values, and what else an error of its class knows."""
+        return {**self.parts()}
 
     def within(self, place: object) -> Self:
         """This error, said to be at a place that whoever raised it did not know."""
@@ -117,11 +121,20 @@ class SourceError(ReclakeError, ValueError):
 
 
 class GateError(ReclakeError, ValueError):
-    """A critical check failed: nothing of the batch was written. `table`: the unmet checks, as lines of text."""
+    """A critical check failed: nothing of the batch was written.
 
-    def __init__(self, what: str, *, table: Sequence[str] = (), **parts: Any) -> None:
+    `table` has the unmet checks as lines of text, `findings` as objects: see quality.findings.Finding.
+    """
+
+    def __init__(
+        self, what: str, *, table: Sequence[str] = (), findings: Sequence[Mapping[str, Any]] = (), **parts: Any
+    ) -> None:
         super().__init__(what, **parts)
         self.table = tuple(table)
+        self.findings = tuple(findings)
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "findings": [dict(one) for one in self.findings]}
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *([""] if self.table else []), *[f"  {line}" for line in self.table]])

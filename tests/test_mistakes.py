@@ -13,6 +13,7 @@ import fastavro
 import pytest
 
 import reclake
+from reclake.cli.main import main
 
 GOOD = {"event_id": "a", "user_id": 1, "item_id": 2, "event_type": "click", "event_time": "2024-03-01T10:00:00Z"}
 
@@ -44,6 +45,33 @@ def jsonl(path: Path, *rows: dict[str, object]) -> Path:
 
 def test_a_source_path_that_does_not_exist(lake: Path) -> None:
     refused(run("ingest", lake, "events", "nowhere.avro"), "nowhere.avro", "what to do")
+
+
+def test_a_stopped_batch_tells_machines_what_it_tells_people(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = reclake.Lake.open(lake).catalog.contract("events").avro_schema
+    kinds = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "event_type", "value_set": ["view"]}}
+    suite = {"name": "mine", "expectations": [kinds | {"meta": {"severity": "critical"}}]}
+    (tmp_path / "mine.avsc").write_text(json.dumps(schema))
+    (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+    reclake.Lake.open(lake).add_contract(tmp_path / "mine.avsc")
+    source = jsonl(tmp_path / "a.jsonl", GOOD, GOOD | {"event_id": "b", "event_type": "view"})
+    assert main(["ingest", str(lake), "mine", str(source), "--json"]) == 1
+    said = capsys.readouterr()
+    error = json.loads(said.out)["error"]
+    assert error["type"] == "GateError"
+    assert f"reclake contract check {lake} mine" in error["what to do"]
+    (found,) = error["findings"]
+    assert (found["check"], found["column"], found["severity"], found["rows"], found["evaluated"], found["went"]) == (
+        "expect_column_values_to_be_in_set",
+        "event_type",
+        "critical",
+        1,
+        2,
+        "nowhere",
+    )
+    assert "1 of 2 rows" in said.err
 
 
 def test_a_lake_that_does_not_exist(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
-from ...quality.findings import findings, table_of
+from ...quality.findings import findings, told
 from ...quality.suite import compile_suite
 from ...schemas import plan as plans
 from ...schemas import shapes
@@ -287,8 +287,9 @@ def _stop(job: Job, admission: gate.Admission, verdict: pa.Table) -> None:
         where=f"{job.source}, contract {job.contract.name}",
         expected="every critical check to pass",
         got=admission.stop_reason,
-        hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped",
-        table=table_of(findings(admission)),
+        hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped; more: "
+        f"reclake report quality {job.catalog.root}",
+        **told(findings(admission)),
     )
 
 

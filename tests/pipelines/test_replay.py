@@ -51,6 +51,19 @@ def test_rows_come_in_once_after_the_contract_was_mended(tmp_path: Path) -> None
     assert sorted(counts) == [(2, 0, 2, 0), (4, 1, 2, 1)]
 
 
+def test_a_budget_bounds_what_comes_in_and_holds_back_no_row_that_was_mended(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    (tmp_path / "mine.contract.json").write_text('{"quarantine_limit": 0.5, "quarantine_limit_rows": 1}')
+    lake.add_contract(contract(tmp_path, ["click"]))
+    for n, kind in enumerate(["view", "swipe", "swipe"]):
+        rows = [ROW | {"event_id": f"{n}{m}", "event_type": k} for m, k in enumerate(["click", kind])]
+        (tmp_path / f"{n}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        assert lake.ingest("mine", tmp_path / f"{n}.jsonl").quarantined == 1
+    lake.add_contract(contract(tmp_path, ["click", "view"]))
+    again = lake.replay("mine")
+    assert (again.read, again.admitted, again.quarantined) == (3, 1, 2)
+
+
 def test_a_row_that_is_rejected_in_part_stays_out_as_a_whole() -> None:
     ids = pl.Series(["a", "b", "c", "d"])
     placed = pl.DataFrame({"_row": [0, 0, 1], "_outcome": ["admitted", "duplicate", "admitted"]})

@@ -137,3 +137,43 @@ def test_two_processes_under_torchrun_share_one_order_and_resume(
         assert not done.returncode, done.stderr[-2000:]
     steps = [json.loads(line) for line in out.read_text().splitlines()]
     assert [i for step in steps for i in step] == ids(feed_of(shards))
+
+
+MODEL = """
+import torch
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.items = torch.nn.EmbeddingBag(100, 4, include_last_offset=True)
+    def forward(self, item, values, offsets):
+        return self.items(values % 100, offsets).sum(dim=1) + item * 0
+"""
+
+
+@pytest.mark.slow
+def test_the_loop_of_the_page_for_trainers_runs_and_goes_on_from_its_checkpoint(
+    shards: Path, checkout: Path, tmp_path: Path
+) -> None:
+    page = (checkout / "docs" / "training.md").read_text()
+    loop = page.split("```python\n")[1].split("```")[0]
+    for given, here in {
+        '"shards/", batch_size=4096, history=256': f"{str(shards)!r}, batch_size=25, history=32",
+        "step % 1000 == 999": "step % 10 == 9",
+    }.items():
+        assert given in loop
+        loop = loop.replace(given, here)
+    (tmp_path / "train.py").write_text(loop + 'print(f"rank {rank} from epoch {epoch}, {step + 1} steps")\n')
+    (tmp_path / "model.py").write_text(MODEL)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    whole = None
+    for began in (0, 2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert not done.returncode, done.stderr[-2000:]
+        state = json.loads(torch.load(tmp_path / "checkpoint.pt")["feed"])
+        assert state["epoch"] == 2
+        steps = sorted(line.rpartition(", ")[2] for line in done.stdout.splitlines())
+        whole = whole or steps
+        assert len(set(steps)) == 1, "every rank makes the same number of steps"
+        assert (steps == whole) == (began == 0), (
+            "the second run makes the steps that the first made after its checkpoint"
+        )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,14 @@ def test_rows_are_sorted_and_do_not_depend_on_the_order_of_the_input(world: Any)
 def test_windows_that_do_not_touch_are_stored_apart() -> None:
     starts = row_starts(np.array([1, 1, 1, 2]), np.array([10, 14, 19, 19]), length=4)
     assert starts.tolist() == [0, 2, 3]
+
+
+def test_where_no_window_is_shared_a_row_is_a_sample_with_its_own_window(world: Any) -> None:
+    first = type(world)(world.samples.group_by("user_id", maintain_order=True).first(), world.timeline)
+    rows = rows_of(first, 32)
+    assert rows.num_rows == first.samples.height
+    lengths = pc.list_value_length(pc.struct_field(rows["history"].combine_chunks(), [0]))
+    assert lengths.to_pylist() == first.samples.sort("user_id")["seen"].clip(upper_bound=32).to_list()
 
 
 @given(

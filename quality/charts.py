@@ -214,7 +214,7 @@ class Tick:
 def spark(ticks_: Sequence[Tick], places: int, *, title: str, line: bool) -> str:
     """A history in the height of a line of text: a bar for each share that failed, or a line through what was observed.
 
-    Drawn to its own greatest value (a line: between its least and greatest); the newest place is at the right edge.
+    Drawn to its own greatest value (a line: between its least and greatest); the newest place is the last.
     What is met is a low green tick, so that a gap is a period that was not looked at.
     """
     width, height = 180.0, 30.0
@@ -224,7 +224,7 @@ def spark(ticks_: Sequence[Tick], places: int, *, title: str, line: bool) -> str
     span = (high - low) or 1.0
     body, joined, met = [], [], []
     for tick in ticks_:
-        x = width - (places - tick.place) * pitch
+        x = tick.place * pitch
         y = height - 4 - ((tick.value or 0.0) - low) / span * (height - 9) if tick.value is not None else height - 4
         if line and tick.value is not None:
             joined.append(f"{x + pitch / 2:.1f},{y:.1f}")

@@ -48,16 +48,17 @@ def with_refusals(gated: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     if before.is_empty() or batches.is_empty():
         return gated
     place = ["contract", "source"]
-    met = batches.select(*place, "at", "verdict_id")
+    # A batch that is read again after it was stopped has the same verdict id, at another time.
+    met = batches.select(*place, "at", "verdict_id", pl.col("at").alias("judged"))
     found = before.sort("at").join_asof(met, on="at", by=place, strategy="forward", check_sortedness=False)
     found = found.drop_nulls("verdict_id")
-    counted = found.group_by("verdict_id", *keys).agg(
+    counted = found.group_by("verdict_id", pl.col("judged").alias("at"), *keys).agg(
         pl.col("rows").sum().alias("unexpected"), pl.col("got").explode().drop_nulls().first()
     )
     refused = (
         batches.drop("check", "column", "severity", "expected", "unexpected")
         .join(found.select(keys).unique(), on="contract")
-        .join(counted, on=["verdict_id", *keys], how="left", nulls_equal=True)
+        .join(counted, on=["verdict_id", "at", *keys], how="left", nulls_equal=True)
         .with_columns(pl.col("unexpected").fill_null(0), pl.lit(None, dtype=pl.Float64).alias("value"))
         .with_columns((pl.col("unexpected") == 0).alias("success"))
     )
@@ -132,7 +133,8 @@ def _changes(history: History) -> str:
     body = page.heading(f"{history.contract}: {name}, {past}") + page.tiles(tiles)
     if now["stopped"]:
         many = numbers.several(now["stopped"], "batch was", "batches were")
-        body += page.say(f"{many} stopped by a critical check: nothing of them was written or counted above.", "bad")
+        them = "it" if now["stopped"] == 1 else "them"
+        body += page.say(f"{many} stopped by a critical check: nothing of {them} was written or counted above.", "bad")
     told = _told(history, newest, None if before is None else before["period"])
     total = history.checks.filter(pl.col("period") == newest).height
     if told:

@@ -36,40 +36,44 @@ def commits_sections(verdicts: pl.DataFrame, commits: Sequence[CommitSeen]) -> l
     kept = batches.with_row_index("_place").filter(
         (pl.col("_place") < VERDICTS_MAX) | pl.col("verdict_id").is_in(named)
     )
-    anchors = {verdict_id: f"verdict-{place}" for place, verdict_id in enumerate(kept["verdict_id"])}
+    seen = kept.to_dicts()
+    # A batch that was stopped and is read again has the same verdict id: its commit is the last one's.
+    links = {
+        row["verdict_id"]: (f"verdict-{place}", f"{WORDS[row['verdict']]}: {short(row['source'])}")
+        for place, row in sorted(enumerate(seen), key=lambda one: -one[0])
+    }
     there = {(commit.table, commit.version) for commit in commits}
     by_verdict = {v: (c.table, c.version) for c in commits for v in c.verdicts}
     unmet = _unmet(verdicts)
-    lines = [_verdict(row, by_verdict, there, unmet) for row in kept.iter_rows(named=True)]
-    return [_verdicts_section(lines, list(anchors.values()), batches.height), _commits_section(commits, anchors)]
+    lines = [_verdict(row, by_verdict, there, unmet) for row in seen]
+    return [_verdicts_section(lines, batches.height), _commits_section(commits, links)]
 
 
-def _verdicts_section(lines: list[list[str]], ids: list[str], total: int) -> page.Section:
+def _verdicts_section(lines: list[list[str]], total: int) -> page.Section:
     title, lead = "Verdicts", "What did the gate say of each batch, and which commit has its rows?"
     if not lines:
         body = page.empty("No verdicts yet: every write leaves some.", "reclake ingest LAKE CONTRACT SOURCE…")
         return page.Section("verdicts", title, lead, body)
     heads = [
         page.Column("Commit", "short"),
-        page.Column("At", "short"),
-        page.Column("Batch, and its verdict's id"),
+        page.Column("Batch"),
         page.Column("Verdict"),
     ]
     heads += [page.Column(n, "number") for n in ("Read", "Admitted", "Quarantined", "Duplicates")]
-    body = page.table(heads, lines, ids=ids)
+    body = page.table(heads, lines, ids=[f"verdict-{place}" for place in range(len(lines))])
     if total > len(lines):
         body += page.say(f"The newest {len(lines)} of {numbers.count(total)}; all are in `LAKE/verdicts`.", "caption")
     return page.Section("verdicts", title, lead, body)
 
 
-def _unmet(verdicts: pl.DataFrame) -> Mapping[str, str]:
-    """By verdict, the checks that were not met, a line each."""
+def _unmet(verdicts: pl.DataFrame) -> Mapping[tuple[str, datetime], str]:
+    """By verdict's id and time, the checks that were not met, a line each."""
     bad = verdicts.filter(pl.col("check") != "batch", ~pl.col("success"))
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, datetime], list[str]] = {}
     for row in bad.iter_rows(named=True):
         column = f"{row['column']}: " if row["column"] else ""
-        rows = f", {numbers.count(row['unexpected'])} rows" if row["unexpected"] else ""
-        found.setdefault(row["verdict_id"], []).append(f"{column}{plain_name(row['check'])}{rows}")
+        rows = f", {numbers.several(row['unexpected'], 'row', 'rows')}" if row["unexpected"] else ""
+        found.setdefault((row["verdict_id"], row["at"]), []).append(f"{column}{plain_name(row['check'])}{rows}")
     return {
         verdict: "\n".join(
             lines[:UNMET_MAX] + ([f"and {len(lines) - UNMET_MAX} more"] if len(lines) > UNMET_MAX else [])
@@ -82,28 +86,34 @@ def _verdict(
     row: Mapping[str, Any],
     by_verdict: Mapping[str, tuple[str, int]],
     there: set[tuple[str, int]],
-    unmet: Mapping[str, str],
+    unmet: Mapping[tuple[str, datetime], str],
 ) -> list[str]:
     known = None if row["table_version"] is None else (row["table"], row["table_version"])
-    commit = known or by_verdict.get(row["verdict_id"])
-    stopped = "nothing was written" if row["verdict"] == "stop" else numbers.DASH
+    written = row["verdict"] != "stop"
+    commit = known or (by_verdict.get(row["verdict_id"]) if written else None)
     anchor = None if commit is None or commit not in there else _anchor(*commit)
-    link = stopped if commit is None else page.link(f"{commit[0]} {commit[1]}", anchor)
-    counts = [numbers.count(row[name] or 0) for name in ("evaluated", "admitted", "unexpected", "duplicates")]
-    reason = unmet.get(row["verdict_id"], "")
+    nowhere = numbers.DASH if written else "nothing was written"
+    link = nowhere if commit is None else page.link(f"{commit[0]} {commit[1]}", anchor)
+    counts = [numbers.count(row["evaluated"])]
+    counts += [numbers.count(row[n] or 0) if written else "0" for n in ("admitted", "unexpected", "duplicates")]
+    reason = unmet.get((row["verdict_id"], row["at"]), "")
     if row["verdict"] == "stop" and not reason:
         reason = row["observed"] or ""
     note = f"{row['source']}, run {row['run_id']}"
-    batch = page.under(page.link(f"{row['table']}: {short(row['source'])}", None, note=note), row["verdict_id"])
+    batch = page.under(
+        page.link(f"{row['table']}: {short(row['source'])}", None, note=note),
+        f"{_minute(row['at'])}\n{row['verdict_id']}",
+    )
     verdict = page.badge(row["verdict"], WORDS[row["verdict"]])
-    return [link, _minute(row["at"]), batch, page.under(verdict, reason) if reason else verdict, *counts]
+    return [link, batch, page.under(verdict, reason) if reason else verdict, *counts]
 
 
 def _minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def _commits_section(commits: Sequence[CommitSeen], anchors: Mapping[str, str]) -> page.Section:
+def _commits_section(commits: Sequence[CommitSeen], verdicts: Mapping[str, tuple[str, str]]) -> page.Section:
+    """`verdicts`: anchor and text of the link to each, by id."""
     title, lead = "Commits", "Which verdict let the rows of each version of a table in?"
     if not commits:
         body = page.empty("Nothing was written yet.", "reclake ingest LAKE CONTRACT SOURCE…")
@@ -116,17 +126,14 @@ def _commits_section(commits: Sequence[CommitSeen], anchors: Mapping[str, str]) 
     ]
     lines = []
     for commit in commits:
-        links = [page.link("verdict", anchors.get(v), note=v) for v in commit.verdicts]
-        shown = page.Html(", ".join(links)) if links else _without(commit)
+        links = [
+            page.link(text, anchor, note=v) for v in commit.verdicts for anchor, text in [verdicts.get(v, (None, v))]
+        ]
+        shown = page.Html(", ".join(links)) if links else f"names none ({commit.operation.lower()})"
         lines.append([commit.table, str(commit.version), _minute(commit.at), shown])
     ids = [_anchor(commit.table, commit.version) for commit in commits]
     body = page.table(heads, lines, ids=ids)
     return page.Section("commits", title, lead, body + page.say("Times are UTC.", "caption"))
-
-
-def _without(commit: CommitSeen) -> str:
-    """Why a commit has no verdict: it brought no rows in."""
-    return f"none: no rows came in ({commit.operation.lower()})"
 
 
 def _anchor(table: str, version: int) -> str:

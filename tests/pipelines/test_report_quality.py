@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -82,8 +83,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> reclake.Lake:
         (folder / f"day{n}.jsonl").write_text("\n".join(lines))
         lake.ingest("mine", folder / f"day{n}.jsonl", run=Run(now_us=lambda: to_us(NOW)))
     (folder / "stop.jsonl").write_text(json.dumps(day_of(DAYS - 1)[0] | {"event_type": "swim"}))
-    with pytest.raises(GateError):
-        lake.ingest("mine", folder / "stop.jsonl", run=Run(now_us=lambda: to_us(NOW)))
+    for at_us in (to_us(NOW), to_us(NOW) + 1):  # the same batch, stopped twice, has one verdict id
+        with pytest.raises(GateError):
+            lake.ingest("mine", folder / "stop.jsonl", run=Run(now_us=itertools.repeat(at_us).__next__))
     return lake
 
 
@@ -105,8 +107,8 @@ def text(html: str) -> str:
 def test_it_begins_with_what_changed_since_the_day_before(html: str) -> None:
     told = text(section(html, "changes"))
     assert "mine: Mar 5, against Mar 4" in told
-    assert "1 batch was stopped by a critical check" in told
-    assert "new event_type: values to be in set: 1 of 1 rows fail" in told
+    assert "2 batches were stopped by a critical check" in told
+    assert "new event_type: values to be in set: 2 of 2 rows fail" in told
     assert "mended price: values to be between: was 1 of 19 rows fail" in told
 
 
@@ -126,7 +128,7 @@ def test_every_check_has_a_sparkline_and_one_that_observes_a_number_a_line(html:
 
 def test_failing_checks_say_what_was_expected_and_since_when(html: str) -> None:
     told = text(section(html, "failing"))
-    assert "event_type: values to be in set critical one of view, buy &quot;swim&quot; 1 100 % Mar 5" in told
+    assert "event_type: values to be in set critical one of view, buy &quot;swim&quot; 2 100 % Mar 5" in told
 
 
 def test_quarantine_is_counted_by_reason_and_source(html: str) -> None:
@@ -165,6 +167,7 @@ def test_a_stopped_batch_has_no_commit(html: str) -> None:
     row = re.search(r"<tr id=\"verdict-\d+\">(?:(?!</tr>).)*stop\.jsonl.*?</tr>", html, re.DOTALL)
     assert row is not None
     assert "nothing was written" in row[0]
+    assert row[0].count("values to be in set") == 1
 
 
 def test_rows_that_were_shown_are_gone_from_the_page_when_anybody_is_forgotten(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import reclake
 from reclake.pipelines.ingest import ingest
 from reclake.pipelines.media import on_ray as media_ray
 from reclake.pipelines.media import run as media
@@ -30,8 +31,8 @@ from reclake.pipelines.operators.registry import OPERATORS, signatures
 from reclake.pipelines.seal import seal as seal_through
 from reclake.pipelines.simulate import SimulatedApp, simulate
 from reclake.schemas import plan as plans
-from reclake.schemas.contract import shipped
-from reclake.schemas.errors import PlanError, SourceError, SourceNotFoundError
+from reclake.schemas.contract import parse, shipped
+from reclake.schemas.errors import GateError, PlanError, SourceError, SourceNotFoundError
 from reclake.storage.catalog import Catalog
 from reclake.storage.table import Table
 
@@ -269,6 +270,20 @@ def test_lines_that_are_no_items_are_quarantined_once_and_counted(in_process: No
     again = run_media(catalog, only("text_embedding"), manifest, now_us=NOW_US + 5)
     assert (again.read, again.admitted, again.quarantined, again.skipped) == (8, 0, 0, 8)
     assert catalog.table("quarantine").scan().collect().height == 5
+
+
+def test_a_chunk_that_is_stopped_says_why_and_which_command_shows_more(in_process: None, tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake")
+    known = lake.catalog.contract("content")
+    strict = {"kind": "content", "quarantine_limit_rows": 0}
+    lake.evolve(parse("content", known.avro_schema, suite=known.expectations, policy=strict))
+    manifest = write(tmp_path / "items.jsonl", [{"item_id": 8, "title": "w" * 1001}, {"item_id": 9, "title": "fine"}])
+    with pytest.raises(GateError) as caught:
+        run_media(lake.catalog, only("text_embedding"), manifest, now_us=NOW_US)
+    assert f"more: reclake report quality {tmp_path / 'lake'}" in str(caught.value)
+    assert [(one["column"], one["rows"], one["went"]) for one in caught.value.findings] == [("title", 1, "nowhere")]
+    lake.report_quality(tmp_path / "quality.html")
+    assert "nothing was written" in (tmp_path / "quality.html").read_text()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])

@@ -109,8 +109,9 @@ def _publish(
     table, suite = catalog.table(f"samples/{recipe.name}"), Suite.of(catalog, f"samples/{recipe.name}")
     day = from_us(start_us).date()
     transaction = recipe.transaction(day)
-    part = stage(table, rows.to_arrow(), suite.compiled(schema, apart=None), schema)
-    partition = audited(catalog, table, [part], suite, schema, apart=None, source=str(day), day=day, run=run)
+    audit = suite.of_day(catalog, schema, day, apart=None)
+    part = stage(table, rows.to_arrow(), audit, schema)
+    partition = audited(catalog, table, [part], audit, schema, version=suite.version, source=str(day), day=day, run=run)
     try:
         return published(
             catalog,

@@ -30,6 +30,7 @@ from . import resolving, sources
 from .carried import Carried, recover, settle
 from .duplicates import held
 from .knowing import TIME, available, known_at
+from .learning import learnt
 from .private import Shield
 from .run import Run
 
@@ -279,7 +280,7 @@ def admit_stamped(
     """What the gate says of stamped rows; those it admits in the columns in which the table keeps them."""
     admission = gate.admit(
         stamped.select(target.schema.names).to_arrow(),
-        target.suite,
+        suite_of_day(target, stamped) if target.suite.learning else target.suite,
         target.schema,
         contract=target.contract.name,
         contract_version=target.contract.version,
@@ -290,6 +291,13 @@ def admit_stamped(
         absent=absent,
     )
     return replace(admission, admitted=admission.admitted.stored_as(target.stored))
+
+
+def suite_of_day(target: Target, stamped: pl.DataFrame) -> CompiledSuite:
+    """The target's suite as it judges the day that most of the rows happened on."""
+    day = _main_day(stamped, happened(target.contract))
+    name, contract = target.table.name, target.contract.name
+    return learnt(target.catalog, target.suite, table=name, contract=contract, day=day, partitions=False)
 
 
 def stamp(

@@ -22,13 +22,14 @@ import pyarrow as pa
 from ..quality import gate
 from ..quality.audit import Audit, Seen
 from ..quality.findings import findings, told
-from ..quality.suite import compile_suite
+from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.errors import GateError
 from ..storage import suites
 from ..storage.catalog import Catalog
 from ..storage.table import Commit, Staged, Table
 from .carried import Carried, recover, recover_all, settle
+from .learning import learnt
 from .run import Run
 
 
@@ -54,8 +55,18 @@ class Suite:
         Raises:
             SuiteError: an expectation does not fit the table's columns.
         """
-        compiled = compile_suite(self.expectations, schema, name=self.table, personal=self.personal)
-        return Audit.of(compiled, apart=apart)
+        return Audit.of(self._compiled(schema), apart=apart)
+
+    def of_day(self, catalog: Catalog, schema: pa.Schema, day: date, *, apart: Collection[str] | None) -> Audit:
+        """The same as it judges a day, where checks take bounds from history. They are checks that no part answers
+        for itself, so workers need none of this; of a partition that is one part it is the audit for both.
+        """
+        compiled = self._compiled(schema)
+        suite = learnt(catalog, compiled, table=self.table, contract=self.table, day=day, partitions=True)
+        return Audit.of(suite, apart=apart)
+
+    def _compiled(self, schema: pa.Schema) -> CompiledSuite:
+        return compile_suite(self.expectations, schema, name=self.table, personal=self.personal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +105,30 @@ def audited(
     catalog: Catalog,
     table: Table,
     parts: Sequence[Part],
-    suite: Suite,
+    audit: Audit,
     schema: pa.Schema,
     *,
-    apart: Collection[str] | None,
+    version: int,
     source: str,
     day: date,
     run: Run,
 ) -> Audited:
     """Judge a partition, all of whose parts are staged. One that may not be published is discarded here.
 
-    `source` names the partition and `day` dates it in the verdict.
+    `version` is the suite's; `source` names the partition and `day` dates it in the verdict.
 
     Raises:
         GateError: a check that is more than a warning is unmet; the parts are gone, the verdict is stored.
     """
     staged = tuple(part.staged for part in parts)
     try:
-        rows = table.scan_staged(staged) if apart is not None else pl.LazyFrame()
-        admission = suite.compiled(schema, apart=apart).judge(
+        rows = pl.LazyFrame() if audit.whole else table.scan_staged(staged)
+        admission = audit.judge(
             [part.seen for part in parts],
             rows,
             schema,
             contract=table.name,
-            contract_version=suite.version,
+            contract_version=version,
             verdict_id=f"{run.id}-{table.name}-{source}",
         )
         count = sum(part.seen.rows for part in parts)
@@ -195,8 +206,8 @@ def _refuse(catalog: Catalog, table: Table, admission: gate.Admission, verdict: 
         where=f"{table.name}, {source}",
         expected="every check to pass that is more than a warning",
         got=admission.stop_reason,
-        hint=f"mend the source or the suite of {table.name}, then run the same command again; where no suite of yours "
-        f"says so, this is a defect or a damaged table: reclake doctor {catalog.root}; "
+        hint=f"look at it; if it is right as it is, say so in the suite of {table.name}, then run the same again; "
+        f"a check of reclake's own that fails is a defect or a damaged table: reclake doctor {catalog.root}; "
         f"more: reclake report quality {catalog.root}",
         **told(findings(admission)),
     )

@@ -191,10 +191,19 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf, run: Run) -> int:
         _restore(catalog)
         return 0
     suite, schema = Suite.of(catalog, timelines.name), timelines_schema(catalog)
-    parts = parts_of(era, suite)
     day = from_us(era.start_us).date()
+    audit = suite.of_day(catalog, schema, day, apart=APART)
+    parts = parts_of(era, suite)
     partition = audited(
-        catalog, timelines, [p.part for p in parts], suite, schema, apart=APART, source=era.name, day=day, run=run
+        catalog,
+        timelines,
+        [p.part for p in parts],
+        audit,
+        schema,
+        version=suite.version,
+        source=era.name,
+        day=day,
+        run=run,
     )
     entries = pa.concat_tables([part.directory for part in parts])
     try:

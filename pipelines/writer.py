@@ -34,6 +34,7 @@ from .ingest import (
     quarantine_rows,
     rejected_rows,
     stamp,
+    suite_of_day,
     target_of,
 )
 from .private import Shield
@@ -206,7 +207,7 @@ class EventWriter:
         frame = pl.concat([one.frame for one in sent], rechunk=True) if len(sent) > 1 else sent[0].frame
         ends = np.cumsum([one.frame.height for one in sent])
         resolved = resolving.resolve(frame, target.contract)
-        if len(sent) > 1 and resolved.rejected.height:
+        if len(sent) > 1 and (resolved.rejected.height or target.suite.learning):
             return [self._gate_alike([one])[0] for one in sent]
         stamped = stamp(
             resolved.rows.drop("_row", "_emit"),
@@ -221,7 +222,7 @@ class EventWriter:
         starts = np.cumsum(counts) - counts
         admissions = gate.admit_each(
             [rows.slice(start, count) for start, count in zip(starts, counts, strict=True)],
-            target.suite,
+            suite_of_day(target, stamped) if target.suite.learning else target.suite,
             target.schema,
             contract=target.contract.name,
             contract_version=target.contract.version,

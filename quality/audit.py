@@ -43,6 +43,11 @@ class Audit:
         places = tuple(i for i, check in enumerate(suite.checks) if apart is None or _in_part(check, apart))
         return cls(suite, places, suite.only(places))
 
+    @property
+    def whole(self) -> bool:
+        """Whether parts answer everything."""
+        return len(self.in_parts) == len(self.suite.checks)
+
     def look(self, part: pa.Table, schema: pa.Schema, *, name: str) -> tuple[gate.Admitted, Seen]:
         """Kernel: a part's rows, to be staged, and what was seen in them. See gate.admit_part."""
         admitted, checks = gate.admit_part(part, self.of_parts, schema, name=name)

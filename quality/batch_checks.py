@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from .columns import HASHABLE, NUMBERS, Column, Kind, short
-from .expectation import COMMON_KEYS, BatchCheck, Bounds, Expectation, Outcome
+from .expectation import COMMON_KEYS, BatchCheck, Bounds, Expectation, FromHistory, Outcome
 
 Builder = Callable[[Expectation], BatchCheck]
 Judge = Callable[[Sequence[Any]], Outcome]
@@ -32,6 +32,7 @@ def batch_check(
     judge: Judge,
     *,
     names_values: bool = False,
+    history: FromHistory | None = None,
 ) -> BatchCheck:
     return BatchCheck(
         type=e.type,
@@ -42,6 +43,7 @@ def batch_check(
         observe=tuple(observe),
         judge=judge,
         names_values=names_values,
+        history=history,
     )
 
 
@@ -56,8 +58,9 @@ def _bounded(
     e: Expectation, columns: Sequence[Column], name: str, observe: pl.Expr, *, whole: bool = False
 ) -> BatchCheck:
     """A number that is to lie within the expectation's bounds."""
-    bounds = Bounds.of(e, lambda key: e.number(key, whole=whole), required=False)
-    return batch_check(e, columns, bounds.show(_number, prefix=f"{name} "), [observe], _in_bounds(bounds, _number))
+    bounds, history = Bounds.of(e, lambda key: e.number(key, whole=whole), required=False), e.history
+    expected = name if history and not history.fixed else bounds.show(_number, prefix=f"{name} ")
+    return batch_check(e, columns, expected, [observe], _in_bounds(bounds, _number), history=history)
 
 
 def _in_bounds(bounds: Bounds, show: Callable[[Any], str]) -> Judge:
@@ -112,9 +115,10 @@ def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr])
         return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
 
     bounds = Bounds.of(e, fit, required=False)
-    expected = bounds.show(column.show, prefix=f"{name} ")
+    history = e.history if column.kind in NUMBERS else None
+    expected = name if history and not history.fixed else bounds.show(column.show, prefix=f"{name} ")
     observe, judge = [aggregate(present_values(e, column))], _in_bounds(bounds, column.show)
-    return batch_check(e, [column], expected, observe, judge, names_values=True)
+    return batch_check(e, [column], expected, observe, judge, names_values=True, history=history)
 
 
 def distinct_count(e: Expectation) -> BatchCheck:

@@ -14,6 +14,7 @@ from .columns import Column, Kind, find
 
 Severity = Literal["critical", "error", "warning"]
 PERSONAL = "(personal data)"  # in place of a value that nobody is to be shown
+DAYS, DAYS_LEAST, WIDTH = 28, 14, 3.5  # what bounds from history are of, where a suite does not say
 COMMON_KEYS = frozenset({"row_condition", "condition_parser", "batch_id"})
 
 
@@ -23,6 +24,19 @@ class Outcome(NamedTuple):
     success: bool
     value: Any
     observed: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromHistory:
+    """Bounds are learnt from the `last` days before the one that is judged, `least` of them at least; see history.py.
+
+    `width`: how many spreads a day may be off. `fixed`: the expectation has bounds of its own, which hold besides.
+    """
+
+    last: int
+    least: int
+    width: float
+    fixed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class BatchCheck:
     """A check with one answer for the batch. `judge` is given the values of `observe`, in order.
 
     `names_values`: what was observed is values of rows (a minimum, the values outside of a set), not counts or means.
+    `history`: where its bounds come from, if not from the suite alone.
     """
 
     type: str
@@ -68,6 +83,7 @@ class BatchCheck:
     observe: tuple[pl.Expr, ...]
     judge: Callable[[Sequence[Any]], Outcome]
     names_values: bool = False
+    history: FromHistory | None = None
 
     def masked(self) -> BatchCheck:
         """The same check, of a column whose values nobody is to be shown."""
@@ -84,7 +100,8 @@ Check = RowCheck | BatchCheck
 class Expectation:
     """An expectation's arguments, read with errors that name it.
 
-    `domain` is the row condition, null-free; None: all rows. `where` names suite, place and type.
+    `domain` is the row condition, null-free; None: all rows. `where` names suite, place and type. `bounds` is
+    `meta.bounds`: where bounds come from besides the arguments.
     """
 
     type: str
@@ -93,6 +110,7 @@ class Expectation:
     severity: Severity
     domain: pl.Expr | None
     where: str
+    bounds: Any = None
 
     def error(self, what: str, *, expected: object = None, got: object = None, hint: str | None = None) -> SuiteError:
         return SuiteError(what, where=self.where, expected=expected, got=got, hint=hint)
@@ -165,6 +183,33 @@ class Expectation:
         if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
             raise self.error("not a number", expected=f"{key}: a {'whole ' if whole else ''}number", got=repr(value))
         return value
+
+    @property
+    def history(self) -> FromHistory | None:
+        """What `meta.bounds` says.
+
+        Raises:
+            SuiteError: something else than it can.
+        """
+        if self.bounds is None:
+            return None
+        said = self.bounds if isinstance(self.bounds, Mapping) else {}
+        found = FromHistory(
+            last=said.get("last", DAYS),
+            least=said.get("least", DAYS_LEAST),
+            width=said.get("width", WIDTH),
+            fixed=any(self.kwargs.get(key) is not None for key in ("min_value", "max_value")),
+        )
+        whole = all(type(days) is int for days in (found.last, found.least))
+        wide = type(found.width) in (int, float) and 0 < found.width < math.inf
+        known = said.get("from") == "history" and set(said) <= {"from", "last", "least", "width"}
+        if not (known and whole and wide and 3 <= found.least <= found.last):
+            raise self.error(
+                "not bounds",
+                expected='meta.bounds: {"from": "history", "last": days, "least": 3 days or more, "width": spreads}',
+                got=repr(self.bounds),
+            )
+        return found
 
     @property
     def mostly(self) -> float:

@@ -17,7 +17,7 @@ import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..schemas.errors import SuiteError
 from . import batch_checks, drift, list_checks, order_checks, row_checks
 from .columns import POLARS_FAILURES, Column, columns_of
 from .conditions import compile_condition
-from .expectation import Check, Expectation, RowCheck, Severity
+from .expectation import BatchCheck, Check, Expectation, RowCheck, Severity
 
 _ENTRIES = frozenset(
     {"type", "kwargs", "meta", "id", "description", "notes", "severity", "rendered_content", "windows"}
@@ -78,6 +78,15 @@ class CompiledSuite:
                 with suppress(*POLARS_FAILURES):
                     answers |= _selected(frame, mine[:1])
         return answers
+
+    @property
+    def learning(self) -> list[tuple[int, BatchCheck]]:
+        """The checks that take bounds from history, each with its place."""
+        return [(i, c) for i, c in enumerate(self.checks) if isinstance(c, BatchCheck) and c.history is not None]
+
+    def with_checks(self, others: Mapping[int, BatchCheck]) -> CompiledSuite:
+        """The suite with other checks at some places, which ask the same and judge otherwise."""
+        return replace(self, checks=tuple(others.get(i, check) for i, check in enumerate(self.checks)))
 
     def only(self, kept: Collection[int]) -> CompiledSuite:
         """The suite of some of its checks, by place."""
@@ -132,9 +141,33 @@ def compile_suite(
     columns = columns_of(schema)
     found = [_compile(entry, columns, f"suite of {name}, expectation {i}") for i, entry in enumerate(raw)]
     checks = tuple(check.masked() if roots(check) & set(personal) else check for check in found)
+    _refuse_unlearnable(checks, set(personal), name)
     compiled = _planned(name, checks, {column.name: column.type for column in columns.values()})
     _try_out(compiled, schema)
     return compiled
+
+
+def _refuse_unlearnable(checks: Sequence[Check], personal: set[str], name: str) -> None:
+    """A check is found again in verdicts by its type and columns, and by what it observed there."""
+    keys = [(check.type, check.columns) for check in checks]
+    for i, check in enumerate(checks):
+        if not isinstance(check, BatchCheck) or check.history is None:
+            continue
+        where = f"suite of {name}, expectation {i}, {check.type}"
+        if keys.count(keys[i]) > 1:
+            raise SuiteError(
+                "bounds from history for one of two expectations that verdicts cannot tell apart",
+                where=where,
+                expected="one expectation of this type about " + (", ".join(check.columns) or "the rows"),
+                got=f"{keys.count(keys[i])}",
+            )
+        if check.names_values and roots(check) & personal:
+            raise SuiteError(
+                "bounds from history of a value that no verdict keeps",
+                where=where,
+                expected="an expectation that observes no single value",
+                got=f"{', '.join(check.columns)} is personal data",
+            )
 
 
 def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType]) -> CompiledSuite:
@@ -189,7 +222,15 @@ def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:
     if condition is not None:
         domain = compile_condition(condition, kwargs.get("condition_parser"), columns, where=where)
     severity = _severity(raw, where, of_rows=of_rows is not None)
-    return build(Expectation(type_, kwargs, columns, severity, domain, where))
+    asked = Expectation(type_, kwargs, columns, severity, domain, where, (raw.get("meta") or {}).get("bounds"))
+    check = build(asked)
+    if asked.history is not None and not (isinstance(check, BatchCheck) and check.history):
+        raise asked.error(
+            "an expectation that cannot take its bounds from history",
+            expected="one about a number of the batch: a count, share, sum, mean, median, standard deviation, extreme",
+            got=type_,
+        )
+    return check
 
 
 def _severity(raw: Mapping[str, Any], where: str, *, of_rows: bool) -> Severity:

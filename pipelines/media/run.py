@@ -30,7 +30,9 @@ from ...schemas.contract import Contract
 from ...schemas.errors import CommitConflictError, GateError
 from ...schemas.placing import stored_schema
 from ...schemas.plan import Plan
+from ...schemas.times import from_us
 from ...storage.catalog import Catalog
+from ..learning import learnt
 from ..operators.registry import OPERATORS, signatures
 from ..private import Shield
 from ..publish import Audited, published, restored_all
@@ -238,13 +240,15 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
     content = job.catalog.table("content")
     stored = stored_schema(job.contract, job.schema)
     content.create(stored)
+    name, day = job.contract.name, from_us(job.now_us).date()
+    suite = learnt(job.catalog, job.suite, table=content.name, contract=name, day=day, partitions=False)
     while True:
         version = content.version  # read before the barrier is: the rows must be committed right after it
         admission = gate.admit(
             content_rows(job, chunk, made, job.catalog.barrier_us(content)),
-            job.suite,
+            suite,
             job.schema,
-            contract=job.contract.name,
+            contract=name,
             contract_version=job.contract.version,
             verdict_id=cursor,
             quarantine_limit=job.contract.quarantine_limit,
@@ -272,7 +276,7 @@ def _verdict(job: Job, admission: gate.Admission, items: int) -> pa.Table:
         at_us=job.now_us,
         table="content",
         source=job.source,
-        event_day=None,
+        event_day=from_us(job.now_us).date(),
         read=items,
         duplicates=0,
         late=0,

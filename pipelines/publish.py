@@ -83,12 +83,9 @@ class Audited:
 
     table: Table
     parts: tuple[Staged, ...]
+    admission: gate.Admission
     verdict: pa.Table
     schema: pa.Schema  # what the table must have
-
-    @property
-    def verdict_id(self) -> str:
-        return str(self.verdict["verdict_id"][0])
 
     def discard(self) -> None:
         """Take the files away. What a commit has made part of the table stays."""
@@ -97,8 +94,8 @@ class Audited:
 
 def stage(table: Table, rows: pa.Table, audit: Audit, schema: pa.Schema) -> Part:
     """Write one part where nobody sees it. Any engine's worker may do so."""
-    admitted, seen = audit.look(rows, schema, name=table.name)
-    return Part(table.stage(admitted), seen)
+    held, seen = audit.look(rows, schema, name=table.name)
+    return Part(table.stage(held), seen)
 
 
 def audited(
@@ -150,7 +147,7 @@ def audited(
     except BaseException:
         table.discard(staged)
         raise
-    return Audited(table, staged, verdict, schema)
+    return Audited(table, staged, admission, verdict, schema)
 
 
 def published(
@@ -172,13 +169,15 @@ def published(
     """
     app_id, number = transaction
     carried = Carried(_cursor(partition.table, app_id), number, partition.verdict)
-    said = {"reclake.verdict_id": partition.verdict_id} | carried.metadata | dict(metadata or {})
+    said = {"reclake.verdict_id": partition.admission.admitted.verdict_id} | carried.metadata | dict(metadata or {})
     try:
         partition.table.create(partition.schema)
     except BaseException:
         partition.discard()
         raise
-    version = partition.table.commit(partition.parts, Commit({app_id: number}, after, said, replaced))
+    version = partition.table.publish(
+        partition.parts, partition.admission, Commit({app_id: number}, after, said, replaced)
+    )
     settle(catalog, carried, version)
     return version
 

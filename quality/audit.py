@@ -48,10 +48,10 @@ class Audit:
         """Whether parts answer everything."""
         return len(self.in_parts) == len(self.suite.checks)
 
-    def look(self, part: pa.Table, schema: pa.Schema, *, name: str) -> tuple[gate.Admitted, Seen]:
+    def look(self, part: pa.Table, schema: pa.Schema, *, name: str) -> tuple[gate.Held, Seen]:
         """Kernel: a part's rows, to be staged, and what was seen in them. See gate.admit_part."""
-        admitted, checks = gate.admit_part(part, self.of_parts, schema, name=name)
-        return admitted, Seen(part.num_rows, checks)
+        held, checks = gate.admit_part(part, self.of_parts, schema, name=name)
+        return held, Seen(part.num_rows, checks)
 
     def judge(
         self,

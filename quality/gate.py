@@ -73,6 +73,20 @@ class Admitted:
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows of a part of a partition, in its schema: to be staged, and to be published once the gate has judged all of
+    it. Only the gate makes it, see `admit_part`.
+    """
+
+    rows: pa.Table
+    seal: InitVar[object] = None
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only the gate makes Held rows: call reclake.quality.gate.admit_part")
+
+
 def join(parts: Sequence[Admitted]) -> Admitted:
     """Admitted batches of one schema as one, rows in the order of the parts. It is of the first part's contract."""
     first = parts[0]
@@ -241,11 +255,10 @@ def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
 
 def admit_part(
     part: pa.Table, suite: CompiledSuite, schema: pa.Schema, *, name: str
-) -> tuple[Admitted, tuple[CheckResult, ...]]:
+) -> tuple[Held, tuple[CheckResult, ...]]:
     """A part of a partition that is judged when all its parts are there: rows to stage, and what `suite` saw in them.
 
-    Rows go no further than into files that nobody reads until `admit_whole` has said yes. A part that lacks what the
-    schema requires has none.
+    A part that lacks what the schema requires has no rows.
 
     Raises:
         GateError: the part has other columns or types than `schema`, or than the suite was compiled for.
@@ -255,7 +268,7 @@ def admit_part(
     nulls = missing(part, schema)
     checks, _, _ = _judge(suite, frame_of(part, suite), part.num_rows, ())
     rows = _exactly(part.slice(0, 0) if nulls else part, schema, name)
-    return Admitted(rows, name, 0, "", _SEAL), (of_schema(nulls, part.num_rows), *checks)
+    return Held(rows, _SEAL), (of_schema(nulls, part.num_rows), *checks)
 
 
 def admit_whole(

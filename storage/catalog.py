@@ -3,6 +3,7 @@
 LAKE/lake.json                      format and number of buckets
 LAKE/contracts/NAME/0001.json       every version of every contract
 LAKE/recipes/NAME/0001.json         every version of every recipe
+LAKE/suites/TABLE/0002.json         what partitions of derived tables must be besides
 LAKE/pins/NAME.json                 exact versions of all tables
 LAKE/outputs/…                      shard sets and reports that were made of it
 LAKE/erasures/…, LAKE/receipts/…    requests to forget users, and proof that it was done

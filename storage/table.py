@@ -14,8 +14,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ..quality.gate import Admitted
-from ..schemas.errors import CommitConflictError, StorageError, UnknownOutcomeError
+from ..quality.gate import Admission, Admitted, Held
+from ..schemas.errors import CommitConflictError, GateError, StorageError, UnknownOutcomeError
 from ..schemas.placing import same_type
 from . import log, ordering, parquet, places, wide
 from .faults import translated
@@ -58,12 +58,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Admitted rows in files below a table that no commit has named yet. Only Table.stage makes one.
+    """Rows in files below a table that no commit has named yet. Only Table.stage makes one.
 
-    It is small and can be pickled: an engine's workers stage, its driver commits.
+    It is small and can be pickled: an engine's workers stage, its driver commits. `held`: rows that no gate has
+    admitted so far, which go into the table by Table.publish alone.
     """
 
     files: tuple[parquet.DataFile, ...]
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +134,38 @@ class Table:
         self._ensure(admitted.rows.schema)
         return self.commit([self.stage(admitted)], Commit(transactions or {}, after, _judged(admitted, metadata)))
 
-    def stage(self, admitted: Admitted, layout: Layout | None = None, *, passing: bool = False) -> Staged:
+    def stage(self, rows: Admitted | Held, layout: Layout | None = None, *, passing: bool = False) -> Staged:
         """Write rows into files that nobody sees before they are committed; without a commit vacuum takes them.
 
         `layout` is the table's own unless told: `layout.uncut` for rows that will be merged with others once more.
         `passing`: compaction will soon merge them and put them in order, see parquet.passing.
         """
-        return Staged(tuple(self._write(admitted.rows, layout or self.layout, passing=passing)))
+        files = self._write(rows.rows, layout or self.layout, passing=passing)
+        return Staged(tuple(files), held=isinstance(rows, Held))
 
     def discard(self, staged: Sequence[Staged]) -> None:
         """Take staged rows away that will not be committed. What a commit has made part of the table stays."""
         self._discard([file for part in staged for file in part.files])
 
     def commit(self, staged: Sequence[Staged], commit: Commit) -> int:
-        """Make staged rows part of the table, all in one commit. The table must exist."""
+        """Make staged rows part of the table, all in one commit. The table must exist.
+
+        Raises:
+            TypeError: no gate has admitted some of them.
+        """
+        if any(part.held for part in staged):
+            raise TypeError("rows that are held are published with their verdict: call Table.publish")
         return self._commit([file for part in staged for file in part.files], commit)
+
+    def publish(self, staged: Sequence[Staged], admission: Admission, commit: Commit) -> int:
+        """`commit` for all parts of a partition, held or not, which the gate has judged as a whole.
+
+        Raises:
+            GateError: the gate has stopped it.
+        """
+        if admission.verdict == "stop":
+            raise GateError("a partition that the gate has stopped", where=self.name, got=admission.stop_reason)
+        return self.commit([replace(part, held=False) for part in staged], commit)
 
     def rewrite(self, removed: Sequence[str], files: Sequence[parquet.DataFile], commit: Commit) -> int:
         """Put files in place of others (paths as `live` gives them) that hold the same rows, or fewer: erasure.

@@ -261,7 +261,7 @@ def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest)
         _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
         staged = content.stage(admission.admitted.stored_as(stored))
         try:
-            published(job.catalog, Audited(content, (staged,), verdict, stored), (cursor, 1), after=version)
+            published(job.catalog, Audited(content, (staged,), admission, verdict, stored), (cursor, 1), after=version)
         except CommitConflictError:
             if content.transaction(cursor) is not None:
                 return 0, 0, 0  # somebody else ran the same plan over the same items meanwhile

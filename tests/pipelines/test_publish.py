@@ -17,6 +17,9 @@ from reclake.cli.main import main
 from reclake.pipelines import ordinals, publish, seal
 from reclake.pipelines.doctor import examine
 from reclake.pipelines.run import Run
+from reclake.quality import gate
+from reclake.quality.audit import Audit
+from reclake.quality.suite import compile_suite
 from reclake.schemas.errors import GateError, SuiteError
 from reclake.schemas.times import US_PER_DAY, to_us
 from reclake.storage.table import Commit, Staged, Table
@@ -137,6 +140,25 @@ def test_samples_that_are_not_as_expected_leave_those_that_were_there(lake: recl
         lake.samples("ctr", day="2024-03-01", run=NOW)
     assert table.version == first.version
     assert table.scan().collect().height == first.rows
+
+
+def test_rows_of_a_part_go_into_a_table_with_the_gates_answer_for_the_whole_and_no_other_way(
+    lake: reclake.Lake,
+) -> None:
+    table = lake.catalog.table("events")
+    schema, before = table.schema(), table.scan().collect()
+    asked = {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 9_999}, "meta": {"severity": "critical"}}
+    audit = Audit.of(compile_suite({"expectations": [asked]}, schema, name="t"), apart=None)
+    held, seen = audit.look(before.head(3).select(schema.names).to_arrow(), schema, name="t")
+    with pytest.raises(TypeError, match="only the gate"):
+        gate.Held(held.rows)
+    answer = audit.judge([seen], pl.LazyFrame(), schema, contract="t", contract_version=1, verdict_id="v")
+    staged = [table.stage(held)]
+    with pytest.raises(TypeError, match="held are published"):
+        table.commit(staged, Commit())
+    with pytest.raises(GateError, match="stopped"):
+        table.publish(staged, answer, Commit())
+    assert table.scan().collect().equals(before)
 
 
 def test_the_suite_beside_a_recipe_is_registered_with_it(lake: reclake.Lake, tmp_path: Path) -> None:

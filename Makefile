@@ -62,12 +62,12 @@ $(MADE):
 	@$(PIP) install -qq --constraint constraints.txt setuptools
 	@touch $@
 
-$(DEMO): $(MADE) pyproject.toml constraints.txt
+$(DEMO): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c
 	@echo "installing reclake with what the demo needs into $(VENV) (about a minute)"
 	@$(INSTALL) --editable '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
-$(ALL): $(MADE) pyproject.toml constraints.txt
+$(ALL): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c
 	@echo "installing reclake with everything that tests and benchmarks need into $(VENV) (some minutes)"
 	@$(INSTALL) --editable '.[$(ALL_EXTRAS)]'
 	@touch $(DEMO) $@

@@ -47,6 +47,7 @@ class Admitted:
     contract_version: int
     verdict_id: str
     seal: InitVar[object] = None
+    part_of: tuple[pa.Table, int] | None = None  # rows that were admitted together, and where these begin among them
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
@@ -88,10 +89,26 @@ class Held:
 
 
 def join(parts: Sequence[Admitted]) -> Admitted:
-    """Admitted batches of one schema as one, rows in the order of the parts. It is of the first part's contract."""
+    """Admitted batches of one schema as one. It is of the first part's contract.
+
+    The rows are in the order of the parts, unless they are all the rows of batches that were admitted together: those
+    are in the order they had there, and need not be copied.
+    """
     first = parts[0]
-    rows = pa.concat_tables([part.rows for part in parts]) if len(parts) > 1 else first.rows
+    rows = first.rows if len(parts) == 1 else _whole(parts)
+    if rows is None:
+        rows = pa.concat_tables([part.rows for part in parts]).combine_chunks()
     return Admitted(rows, first.contract, first.contract_version, first.verdict_id, _SEAL)
+
+
+def _whole(parts: Sequence[Admitted]) -> pa.Table | None:
+    """The rows that were admitted together, if these are their parts, each once."""
+    if parts[0].part_of is None:
+        return None
+    whole = parts[0].part_of[0]
+    places = {part.part_of[1] for part in parts if part.part_of is not None and part.part_of[0] is whole}
+    complete = len(places) == len(parts) and sum(part.rows.num_rows for part in parts) == whole.num_rows
+    return whole if complete else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +211,7 @@ def admit_each(
             absent=absent,
         )
 
-    alike = len({batch.schema for batch in batches}) == 1
+    alike = all(batch.schema == batches[0].schema for batch in batches[1:])
     if len(batches) < 2 or not alike or not all(isinstance(check, RowCheck) for check in suite.checks):
         return [alone(i) for i in range(len(batches))]
     _check_shape(batches[0], schema, contract)
@@ -208,7 +225,8 @@ def admit_each(
         return [alone(i) for i in range(len(batches))]
     failing += [answers[f"{i}.fails"].to_numpy() for i in range(len(suite.checks))]
     bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
-    evaluated = suite.evaluated_each(frame, ends)
+    whole_counts = [int(answers[f"{i}.evaluated"]) for i in range(len(suite.checks))]
+    evaluated = [tuple(counts) for counts in suite.evaluated_each(frame, ends, whole_counts).tolist()]
     exact = _exactly(whole, schema, contract)
     met: dict[tuple[int, tuple[int, ...]], tuple[CheckResult, ...]] = {}  # most batches look alike
     admissions = []
@@ -231,7 +249,8 @@ def admit_each(
             admissions.append(alone(i))
             continue
         verdict = _verdict(checks, None, any_rejected=False)
-        admitted = Admitted(exact.slice(end - size, size), contract, contract_version, verdict_ids[i], _SEAL)
+        part = exact.slice(end - size, size)
+        admitted = Admitted(part, contract, contract_version, verdict_ids[i], _SEAL, (exact, end - size))
         admissions.append(Admission(admitted, _NONE_REJECTED.clone(), checks, verdict, None))
     return admissions
 
@@ -394,7 +413,7 @@ def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
     Within records and lists everything may be null: a record that is null has nothing within. That nothing is missing
     in one that is there, `missing` has seen to.
     """
-    schema = pa.schema([field.with_type(_nullable_within(field.type)) for field in schema])
+    schema = _laid_out(schema)
     columns = []
     for field in schema:
         column = rows.column(field.name)
@@ -408,6 +427,11 @@ def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
                 got=f"{column.type}: {error}",
             ) from None
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+@functools.lru_cache(maxsize=256)
+def _laid_out(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_nullable_within(field.type)) for field in schema])
 
 
 def _nullable_within(type_: pa.DataType) -> pa.DataType:

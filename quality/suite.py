@@ -93,29 +93,41 @@ class CompiledSuite:
         checks = [check for i, check in enumerate(self.checks) if i in kept]
         return self if len(checks) == len(self.checks) else _planned(self.name, checks, self.columns)
 
-    def evaluated_each(self, frame: pl.DataFrame, ends: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
-        """For each run of rows that ends before one of `ends` (rising), how many of its rows each check looks at."""
+    def evaluated_each(
+        self, frame: pl.DataFrame, ends: npt.NDArray[np.int64], whole: Sequence[int]
+    ) -> npt.NDArray[np.int64]:
+        """How many rows each check looks at, of each run of rows that ends before one of `ends` (rising): a row a run.
+
+        `whole` are the counts of all rows: only of a check that looks at some rows and not at others must be counted.
+        """
         sizes = np.diff(ends, prepend=0)
-        counts = [check.evaluated.alias(f"{i}") for i, check in enumerate(self.checks)]
-        found = (
-            frame.lazy()
-            .with_columns(pl.Series("", np.repeat(np.arange(len(ends)), sizes)))
-            .group_by("")
-            .agg(counts)
-            .collect(engine="in-memory")
-        )
-        each = {row[0]: tuple(map(int, row[1:])) for row in found.iter_rows()}
-        return [each.get(i, (0,) * len(self.checks)) for i in range(len(ends))]
+        each = np.where(np.asarray(whole, np.int64) > 0, sizes[:, None], 0)
+        some = [i for i, count in enumerate(whole) if 0 < count < frame.height]
+        if some:
+            found = (
+                frame.lazy()
+                .with_columns(pl.Series("", np.repeat(np.arange(len(ends)), sizes)))
+                .group_by("")
+                .agg(self.checks[i].evaluated.cast(pl.Int64).alias(f"{i}") for i in some)
+                .collect(engine="in-memory")
+                .to_numpy()
+            )
+            each[:, some] = 0
+            each[found[:, :1], some] = found[:, 1:]
+        return each
 
 
 def _selected(frame: pl.DataFrame, plan: Sequence[pl.Expr]) -> dict[str, Any]:
     if not plan:
         return {}
     # The streaming engine, the default, takes twice as long on a frame that is in memory anyway; and of a small one
-    # the search for what expressions share takes longer than what it saves.
+    # the search for what expressions share takes longer than what it saves, and so do threads.
+    small = frame.height <= SHARED_ROWS_MIN
     optimizations = pl.QueryOptFlags.none()
-    optimizations.comm_subexpr_elim = frame.height > SHARED_ROWS_MIN
-    answers = frame.lazy().select(plan).collect(engine="in-memory", optimizations=optimizations)
+    optimizations.comm_subexpr_elim = not small
+    rows = frame.lazy()
+    selected = rows.select_seq(plan) if small else rows.select(plan)
+    answers = selected.collect(engine="in-memory", optimizations=optimizations)
     return {answer.name: answer[0] for answer in answers}
 
 
@@ -279,7 +291,8 @@ def frame_of(batch: pa.Table, suite: CompiledSuite) -> pl.DataFrame:
     names = [name for name in batch.column_names if name in suite.columns]
     if not names:
         return pl.DataFrame({"row": pl.int_range(batch.num_rows, eager=True)})
-    return pl.DataFrame(pl.from_arrow(batch.select(names), rechunk=False))
+    # Column by column: threads, as pl.from_arrow has them, take longer than a small batch does.
+    return pl.DataFrame([pl.Series(name, batch[name]) for name in names])
 
 
 def check_with_gx(suite: Mapping[str, Any]) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..quality import gate
 from . import log, parquet, places
 from .parquet import CUT_ROWS, DataFile
 from .table import Staged, Table
 
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
 MERGED_BYTES = 32 << 20  # compressed Parquet read by one merge
+WRITTEN_MEMORY = 64 << 20  # of rows kept from their writing to their merging
 MERGED_MEMORY = 128 << 20  # bytes of its rows, at 8 a value; a merge takes about four times as much while it sorts
 FAN = 16  # files of one size class that make the keeper merge them
 _PASSING_BYTES = MERGED_MEMORY // FAN  # of rows of which a merge takes a whole fan
@@ -103,17 +109,49 @@ def _merge_of(group: Sequence[Mapping[str, Any]]) -> list[Merge]:
     return [Merge(tuple(file["path"] for file in group), sum(file["size_bytes"] for file in group))]
 
 
+class Written:
+    """The rows of files that this process wrote a moment ago: the newest, as many as WRITTEN_MEMORY holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[str, tuple[pa.Table, int]] = {}  # and their share of the memory
+        self._left = WRITTEN_MEMORY
+
+    def put(self, paths: Sequence[str], rows: pa.Table) -> None:
+        """Keep the rows of files, one a partition, as they were before they were parted; the oldest make room."""
+        share = rows.get_total_buffer_size() // len(paths)
+        with self._lock:
+            self._rows |= dict.fromkeys(paths, (rows, share))
+            self._left -= share * len(paths)
+            while self._left < 0:
+                self._left += self._rows.pop(next(iter(self._rows)))[1]
+
+    def take(self, path: str, partition: Mapping[str, str | None]) -> pa.Table | None:
+        """A file's rows, partition columns included, if they are still here; they are not kept on."""
+        with self._lock:
+            rows, share = self._rows.pop(path, (None, 0))
+            self._left += share
+        for name, value in partition.items() if rows is not None else ():
+            column = rows[name]
+            text = pa.scalar(value, pa.string())
+            mine = column.is_null() if value is None else pc.equal(column, text.cast(column.type)).fill_null(False)
+            rows = rows if pc.all(mine).as_py() else rows.filter(mine)
+        return rows
+
+
 def passes(rows: pa.Table) -> bool:
     """Whether rows are few enough to be written in passing: the keeper will merge the file with others."""
     return bool(max(rows.nbytes, 8 * rows.num_rows * rows.num_columns) <= _PASSING_BYTES)
 
 
-def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES) -> int:
+def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES, written: Written | None = None) -> int:
     """Merge small files, rows in the layout's order, in one commit a merge; returns how many merges were made.
 
     With a fan of 2, again and again until each partition has one file, files cut as the layout says, or files near the
     budget. Appends go on beside it, here and in other processes; one compaction of a table at a time, another one
     finds nothing to do.
+
+    Files of which `written` still has the rows are not read.
     """
     if not table.exists:
         return 0
@@ -122,12 +160,12 @@ def compact(table: Table, *, fan: int = 2, budget: int = MERGED_BYTES) -> int:
     cut = table.layout.cut_by is not None and fan == 2
     with _alone(table) as alone:
         while alone:
-            live = _live(table)
+            merging = _Merging(table, written or Written(), cut=cut)
             if cut:
-                merges = plan_cuts(live, rows=rows, budget=budget)
+                merges = plan_cuts(merging.live, rows=rows, budget=budget)
             else:
-                merges = plan(_uncut(live, table), fan=fan, rows=rows, budget=budget)
-            made = sum(_merge(table, merge, cut=cut) for merge in merges)
+                merges = plan(_uncut(merging.live, table), fan=fan, rows=rows, budget=budget)
+            made = sum(merging.merge(merge) for merge in merges)
             done += made
             if not made or fan > 2:
                 break
@@ -143,29 +181,76 @@ def _uncut(files: pl.DataFrame, table: Table) -> pl.DataFrame:
     return ordered.filter(shared.fill_null(False))
 
 
-def _merge(table: Table, merge: Merge, *, cut: bool) -> bool:
-    """Put one file in place of several, or those that the layout cuts; False where there is nothing to be done: one of
-    them went meanwhile, the schema changed, or one file would become one.
-    """
-    tail = log.LogTail(table.root)
-    live = {row["path"]: row for row in _live(table, tail.version).iter_rows(named=True)}
-    if not live.keys() >= set(merge.paths):
-        return False
-    partition: Mapping[str, str | None] = live[merge.paths[0]]["values"]
-    schema = table.schema(tail.version)
-    if len(merge.paths) == 1:
-        staged = Staged(tuple(_cut(table, merge.paths[0], partition)))
-        if not staged.files:
+class _Merging:
+    """The merges of one plan, each put in place unless one of its files has gone since the plan was made."""
+
+    def __init__(self, table: Table, written: Written, *, cut: bool) -> None:
+        self._table = table
+        self._written = written
+        self._cut = cut
+        self._tail = log.LogTail(table.root)
+        self._gone = set[str]()
+        self._reshaped = False
+        self._schema = parquet.stored(pa.schema(self._tail.opened.schema().to_arrow()))
+        self.live = _live(table, self._tail.opened)
+
+    def merge(self, merge: Merge) -> bool:
+        """Put one file in place of several, or those that the layout cuts; False where there is nothing to be done: one
+        of them went meanwhile, the schema changed, or one file would become one.
+        """
+        if not self._still(merge.paths):
             return False
-    else:
-        rows = pa.concat_tables([_read(table, path, partition, parquet.stored(schema)) for path in merge.paths])
-        layout = table.layout if cut else table.layout.uncut
-        staged = table.stage(gate.record(rows, rows.schema, name=table.name), layout)
-    removed = [log.Removed(path, int(live[path]["size_bytes"]), partition) for path in merge.paths]
-    if _commit(table, tail, staged.files, removed):
-        return True
-    table.discard([staged])
-    return False
+        replaced = self.live.filter(pl.col("path").is_in(merge.paths))
+        partition: Mapping[str, str | None] = replaced["values"][0]
+        table = self._table
+        if len(merge.paths) == 1:
+            staged = Staged(tuple(_cut(table, merge.paths[0], partition)))
+            if not staged.files:
+                return False
+        else:
+            rows = pa.concat_tables([self._rows(path, partition) for path in merge.paths])
+            layout = table.layout if self._cut else table.layout.uncut
+            staged = table.stage(gate.record(rows, rows.schema, name=table.name), layout)
+        sizes = replaced.select("path", "size_bytes").iter_rows()
+        if self._commit(staged.files, [log.Removed(path, size, partition) for path, size in sizes]):
+            return True
+        table.discard([staged])
+        return False
+
+    def _rows(self, path: str, partition: Mapping[str, str | None]) -> pa.Table:
+        """A file's rows as the table has them."""
+        known = self._written.take(path, partition)
+        if known is not None and known.column_names == self._schema.names:
+            return known.cast(self._schema)
+        return _read(self._table, path, partition, self._schema)
+
+    def _commit(self, files: Sequence[DataFile], removed: Sequence[log.Removed]) -> bool:
+        """Commit unless one of the merged files has gone: whatever else was committed meanwhile is no hindrance."""
+        log.make_durable(self._table.root, files)
+        actions = log.commit_actions(
+            files,
+            removed,
+            transactions={},
+            metadata={"reclake.compact": "1"},
+            operation="OPTIMIZE",
+            data_change=False,
+        )
+        with log.Draft(self._table.root, actions) as draft:
+            while self._still([file.path for file in removed]):
+                if draft.commit(self._tail.version + 1):
+                    log.settle(self._table.root)
+                    return True
+        return False
+
+    def _still(self, paths: Sequence[str]) -> bool:
+        """Whether these files are live in the newest version, and the schema is what it was."""
+        since = self._tail.advance()
+        if since is None:  # the log was cleaned up past what was followed: plan afresh
+            self._reshaped = True
+        for entry in since or ():
+            self._gone |= entry.removed
+            self._reshaped |= entry.reshaped
+        return not self._reshaped and self._gone.isdisjoint(paths)
 
 
 def _cut(table: Table, path: str, partition: Mapping[str, str | None]) -> list[DataFile]:
@@ -181,28 +266,6 @@ def _cut(table: Table, path: str, partition: Mapping[str, str | None]) -> list[D
             rows = file.read_row_groups(range(first, past)).slice(start - groups[first], end - start)
             written.append(parquet.write(table.root, rows, dict(partition)))
     return written
-
-
-def _commit(table: Table, tail: log.LogTail, files: Sequence[DataFile], removed: Sequence[log.Removed]) -> bool:
-    """Commit unless one of the merged files has gone: whatever else was committed meanwhile is no hindrance."""
-    log.make_durable(table.root, files)
-    paths = {file.path for file in removed}
-    actions = log.commit_actions(
-        files,
-        removed,
-        transactions={},
-        metadata={"reclake.compact": "1"},
-        operation="OPTIMIZE",
-        data_change=False,
-    )
-    with log.Draft(table.root, actions) as draft:
-        while (since := tail.advance()) is not None:
-            if any(each.reshaped or not each.removed.isdisjoint(paths) for each in since):
-                return False
-            if draft.commit(tail.version + 1):
-                log.settle(table.root)
-                return True
-    return False
 
 
 def _read(table: Table, path: str, partition: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
@@ -221,11 +284,11 @@ def _read(table: Table, path: str, partition: Mapping[str, str | None], schema: 
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _live(table: Table, version: int | None = None) -> pl.DataFrame:
+def _live(table: Table, opened: DeltaTable) -> pl.DataFrame:
     """Live files: `path`, `size_bytes`, `num_records`, `values` (partition values as text), `partition` (one text), and
     of a layout that cuts `low` and `high`.
     """
-    actions = table.live(version)
+    actions = log.live_files(opened, table.root)
     names = list(table.layout.partition_by)
     values = [pl.col(f"partition.{name}").cast(pl.String).alias(name) for name in names]
     cut_by = table.layout.cut_by

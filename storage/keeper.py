@@ -6,43 +6,73 @@ Whoever commits a version that is due does it, in a thread of its own, so no sch
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..schemas.errors import ReclakeError
 from . import log
-from .compaction import FAN, compact
+from .compaction import FAN, Written, compact
 from .table import Table
 
 COMPACT_EVERY = 20  # versions
 CLEAN_EVERY = 500
+CHECKPOINT_REST_S = 1.0  # from one checkpoint to the next: each costs in proportion to the table's files
 LOG_HOURS = log.LOG_HOURS
 _LOG = logging.getLogger("reclake")
 
 
+@dataclass(slots=True)
+class _Task:
+    """Something due whenever a multiple of so many versions was passed, and not sooner than `rest_s` after the last."""
+
+    name: str
+    every: int
+    work: Callable[[], object]
+    rest_s: float = 0.0
+    seen: int = -1
+    done_s: float = 0.0
+
+    def wait_s(self, version: int) -> float:
+        """How long it is until it is due; infinite until there are more versions."""
+        if version // self.every <= self.seen // self.every:
+            return math.inf
+        return max(self.done_s + self.rest_s - time.monotonic(), 0.0)
+
+
 class Keeper:
-    """Upkeep of one table for one writer. What fails is logged and due again later: writers never see it."""
+    """Upkeep of one table for one writer. What fails is logged and due again later: writers never see it.
+
+    Into `written` the writer puts the rows of the small files it commits: they are merged without being read.
+    """
 
     def __init__(self, table: Table, needed: Callable[[], log.Needed]) -> None:
         self._table = table
-        self._needed = needed
+        self.written = Written()
         self._wake = threading.Condition()
         self._version = -1
-        self._seen: int | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._tasks = [
+            _Task("checkpoint", log.CHECKPOINT_EVERY, table.checkpoint, CHECKPOINT_REST_S),
+            _Task("compaction", COMPACT_EVERY, lambda: compact(table, fan=FAN, written=self.written)),
+            _Task("log clean-up", CLEAN_EVERY, lambda: log.clean(table.root, needed(), hours=LOG_HOURS)),
+        ]
 
     def committed(self, version: int) -> None:
         """A version was committed by this process. Cheap."""
         with self._wake:
+            passed = any(version // task.every > self._version // task.every for task in self._tasks)
             self._version = version
-            if self._seen is None:
-                self._seen = version - 1
-                self._thread = threading.Thread(
-                    target=self._run, name=f"reclake-keeper-{self._table.name}", daemon=True
-                )
+            if self._thread is None:
+                for task in self._tasks:
+                    task.seen = version - 1
+                name = f"reclake-keeper-{self._table.name}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
-            if self._due(log.CHECKPOINT_EVERY) or self._due(COMPACT_EVERY):
+            elif passed:
                 self._wake.notify()
 
     def close(self) -> None:
@@ -53,28 +83,27 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
 
-    def _due(self, every: int) -> bool:
-        """Whether a multiple of `every` was passed since the last time."""
-        return self._seen is not None and self._version // every > self._seen // every
-
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._closed and not (self._due(log.CHECKPOINT_EVERY) or self._due(COMPACT_EVERY)):
-                    self._wake.wait()
-                tasks: dict[str, tuple[int, Callable[[], object]]] = {
-                    "checkpoint": (log.CHECKPOINT_EVERY, self._table.checkpoint),
-                    "compaction": (COMPACT_EVERY, lambda: compact(self._table, fan=FAN)),
-                    "log clean-up": (CLEAN_EVERY, lambda: log.clean(self._table.root, self._needed(), hours=LOG_HOURS)),
-                }
-                due = [(name, task) for name, (every, task) in tasks.items() if self._due(every)]
-                self._seen = self._version
-                closed = self._closed
-            for name, task in due:
+        while due := self._next():
+            for task in due:
                 try:
-                    task()
+                    task.work()
                 except (ReclakeError, OSError, RuntimeError, ValueError) as error:
                     # delta-rs's errors are RuntimeErrors or ValueErrors, pyarrow's too.
-                    _LOG.warning("%s of %s failed and is due again later: %s", name, self._table.name, error)
-            if closed and not due:
-                return
+                    _LOG.warning("%s of %s failed and is due again later: %s", task.name, self._table.name, error)
+                task.done_s = time.monotonic()
+
+    def _next(self) -> list[_Task]:
+        """What is due, as soon as anything is; nothing when the writer is closed and all is done."""
+        with self._wake:
+            while True:
+                waits = [task.wait_s(self._version) for task in self._tasks]
+                # Who closes waits for no rest.
+                due = [
+                    task for task, s in zip(self._tasks, waits, strict=True) if not s or (self._closed and s < math.inf)
+                ]
+                if due or self._closed:
+                    for task in due:
+                        task.seen = self._version
+                    return due
+                self._wake.wait(None if min(waits) == math.inf else min(waits))

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 _WHOLE = (pa.types.is_signed_integer, pa.types.is_timestamp, pa.types.is_date32)
 _BITS = 63  # of a packed key
+_FEW = 4  # values of a partition column
 
 
 def partitions(
@@ -20,8 +21,8 @@ def partitions(
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     """Kernel: the rows of each partition in their order, without its columns, and the values of those."""
     by = list(partition_by)
-    if not sort_by and (values := _one_partition(rows, by)) is not None:
-        yield values, rows.drop_columns(by)
+    if not sort_by and (apart := _apart(rows, by)):
+        yield from apart
         return
     ordered = _ordered(rows, [*by, *sort_by])
     if not by:
@@ -32,22 +33,32 @@ def partitions(
         yield {name: run[name] for name in by}, ordered.slice(run["start"], run["rows"]).drop_columns(by)
 
 
-def _one_partition(rows: pa.Table, by: Sequence[str]) -> dict[str, Any] | None:
-    """The values that all rows have in the partition columns; None where they differ."""
-    values = {}
-    for name in by:
-        column = rows[name]
-        found = pc.min_max(column)
-        if column.null_count or found["min"] != found["max"]:
-            return None
-        values[name] = found["min"].as_py()
-    return values
+def _apart(rows: pa.Table, by: list[str]) -> list[tuple[dict[str, Any], pa.Table]]:
+    """The rows of each partition as they come; none where there are more than a few: sorting them is faster then."""
+    if not by:
+        return [({}, rows)]
+    column = rows[by[0]]
+    values = pc.unique(column).sort()
+    if len(values) > _FEW or values.null_count:
+        return []
+    parts = []
+    for value in values:
+        mine = rows if len(values) == 1 else rows.filter(pc.equal(column, value))
+        inner = _apart(mine.drop_columns(by[:1]), by[1:])
+        if not inner:
+            return []
+        parts += [({by[0]: value.as_py(), **others}, part) for others, part in inner]
+    return parts
 
 
 def _ordered(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     order = order_of(rows.select(names))
-    # Column by column, so that no more than one of them is in memory three times.
-    return pa.Table.from_arrays([column.combine_chunks().take(order) for column in rows.columns], schema=rows.schema)
+    # Column by column, so that no more than one of them is in memory three times. One of nulls is in any order.
+    columns = [
+        column if column.null_count == len(column) else pc.take(column.combine_chunks(), order, boundscheck=False)
+        for column in rows.columns
+    ]
+    return pa.Table.from_arrays(columns, schema=rows.schema)
 
 
 def order_of(keys: pa.Table) -> pa.Array:

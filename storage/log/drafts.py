@@ -80,17 +80,26 @@ def settle(root: Place) -> None:
         _flush(root / "_delta_log")
 
 
-def make_durable(root: Place, files: Sequence[DataFile]) -> None:
-    """Flush data files and the folders that name them to the disk."""
+def make_durable(root: Place, files: Sequence[DataFile], named: set[Path] | None = None) -> None:
+    """Flush data files and the folders that name them to the disk.
+
+    `named`: folders whose own names are on the disk, as far as the caller knows; those flushed here come to it.
+    """
     if not isinstance(root, Path):
         return
+    named = set() if named is None else named
     folders = set[Path]()
     with translated(root):
         for file in files:
             _flush(root / file.path)
-            folders.update(root / parent for parent in Path(file.path).parents)
+            folder = (root / file.path).parent
+            folders.add(folder)
+            while folder != root and folder not in named:
+                folder = folder.parent
+                folders.add(folder)
         for folder in folders:
             _flush(folder)
+    named |= folders - {root}
 
 
 def discard_staged(root: Place, before_s: float) -> int:

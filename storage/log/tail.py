@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..places import Place
 from . import entries
 from .entries import Entry, path_of
 from .handles import check_protocol, committed, open_table
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 _TRANSACTIONS_REMEMBERED = 50_000
 
@@ -21,6 +26,11 @@ class LogTail:
         self._version = -1
         self._transactions: dict[str, int | None] = {}
         self._reopen()
+
+    @property
+    def opened(self) -> DeltaTable:
+        """The table as it was opened, at `version` or before it."""
+        return self._opened
 
     @property
     def version(self) -> int:
@@ -44,6 +54,11 @@ class LogTail:
             new.append(entry)
             if entry.reshaped:
                 check_protocol(open_table(self._root, entry.version))
+
+    def step(self, transactions: Mapping[str, int]) -> None:
+        """Go on to the next version, made by whoever follows with these transactions: it need not be read."""
+        self._version += 1
+        self._transactions.update(transactions)
 
     def transaction(self, app_id: str) -> int | None:
         """The last version an application committed, as of `version`."""

@@ -34,7 +34,6 @@ from deltalake.exceptions import DeltaError
 
 import reclake
 from reclake.pipelines.ingest import stamp, target_of
-from reclake.pipelines.together import Together
 from reclake.quality import gate
 from reclake.schemas.errors import ReclakeError
 from reclake.schemas.times import to_us
@@ -129,11 +128,23 @@ def outcome(uri: str, measured: Measured, sent: int, options: dict[str, str] | N
     )
 
 
-def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table], Together[pa.Table, gate.Admitted]]:
-    """Batches as rows of the events table, and the contract's gate for those that wait."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a producer, on their way to the gate."""
+
+    table: pa.Table
+    transactions: dict[str, int]
+
+    @property
+    def height(self) -> int:
+        return self.table.num_rows
+
+
+def rows_of(lake: reclake.Lake, frames: list[pl.DataFrame]) -> list[pa.Table]:
+    """Batches as rows of the events table."""
     target = target_of(lake.catalog, lake.catalog.contract("events"))
     empty = pl.DataFrame(target.contract.arrow.empty_table())
-    rows = [
+    return [
         stamp(
             pl.concat([empty, frame], how="diagonal_relaxed"),
             target.contract,
@@ -146,18 +157,25 @@ def gated(lake: reclake.Lake, frames: list[pl.DataFrame]) -> tuple[list[pa.Table
         for frame in frames
     ]
 
-    def admit(batches: Sequence[pa.Table]) -> list[gate.Admitted]:
+
+def writer_of(lake: reclake.Lake) -> GroupWriter[Rows, Batch]:
+    """A writer of the events table that admits rows by the contract's gate."""
+    target = target_of(lake.catalog, lake.catalog.contract("events"))
+
+    def admit(offered: Sequence[Rows]) -> list[Batch | Exception]:
         admissions = gate.admit_each(
-            batches,
+            [rows.table for rows in offered],
             target.suite,
             target.schema,
             contract="events",
             contract_version=1,
-            verdict_ids=[""] * len(batches),
+            verdict_ids=[""] * len(offered),
         )
-        return [admission.admitted for admission in admissions]
+        return [
+            Batch(admission.admitted, rows.transactions) for admission, rows in zip(admissions, offered, strict=True)
+        ]
 
-    return rows, Together(admit, name="gate")
+    return GroupWriter(lake.catalog.table("events"), admit=admit)
 
 
 def event_ids(batches: int) -> pa.Array:
@@ -174,14 +192,14 @@ def with_ids(rows: pa.Table, ids: pa.Array, number: int) -> pa.Table:
 
 def group_commits(folder: Path, batches: int) -> Outcome:
     lake = reclake.Lake.create(folder / "lake")
-    rows, admit = gated(lake, [source(n) for n in range(PRODUCERS * DISTINCT)])
+    rows = rows_of(lake, [source(n) for n in range(PRODUCERS * DISTINCT)])
     table = lake.catalog.table("events")
     ids = event_ids(PRODUCERS * batches)
-    with GroupWriter[Batch](table) as writer:
+    with writer_of(lake) as writer:
 
         def append(producer: int, number: int) -> None:
             batch = with_ids(rows[producer * DISTINCT + number % DISTINCT], ids, producer * batches + number)
-            writer.put(Batch(admit(batch), {f"p{producer}": number}))
+            writer.put(Rows(batch, {f"p{producer}": number}))
 
         measured = produce(append, PRODUCERS, batches)
     return outcome(table.uri, measured, PRODUCERS * batches)
@@ -203,7 +221,7 @@ def event_writer(folder: Path, batches: int) -> Outcome:
 
 def raw_delta(folder: Path, batches: int) -> Outcome:
     uri = str(folder / "raw")
-    rows, _ = gated(reclake.Lake.create(folder / "lake"), [source(n) for n in range(PRODUCERS)])
+    rows = rows_of(reclake.Lake.create(folder / "lake"), [source(n) for n in range(PRODUCERS)])
     write_deltalake(uri, rows[0].slice(0, 0), partition_by=["known_day"])
     ids = event_ids(PRODUCERS * batches)
 
@@ -216,13 +234,13 @@ def raw_delta(folder: Path, batches: int) -> Outcome:
 def one_process(root: str, first: int, producers: int, batches: int, barrier: object, results: object) -> None:
     """One of several processes, each with a writer and threads of its own."""
     lake = reclake.Lake.open(root)
-    rows, admit = gated(lake, [source(n) for n in range(producers)])
+    rows = rows_of(lake, [source(n) for n in range(producers)])
     ids = event_ids((first + producers) * batches)
-    with GroupWriter[Batch](lake.catalog.table("events")) as writer:
+    with writer_of(lake) as writer:
 
         def append(producer: int, number: int) -> None:
             batch = with_ids(rows[producer], ids, (first + producer) * batches + number)
-            writer.put(Batch(admit(batch), {f"p{first + producer}": number}))
+            writer.put(Rows(batch, {f"p{first + producer}": number}))
 
         barrier.wait()  # type: ignore[attr-defined]
         results.put(produce(append, producers, batches))  # type: ignore[attr-defined]
@@ -282,21 +300,21 @@ def store() -> Iterator[dict[str, str]]:
 def store_commits(batches: int) -> Outcome:
     with store() as options:
         lake = reclake.Lake.create("s3://lake/ours", storage_options=options)
-        rows, admit = gated(lake, [source(n) for n in range(PRODUCERS)])
+        rows = rows_of(lake, [source(n) for n in range(PRODUCERS)])
         table = lake.catalog.table("events")
         ids = event_ids(PRODUCERS * batches)
-        with GroupWriter[Batch](table) as writer:
+        with writer_of(lake) as writer:
 
             def append(producer: int, number: int) -> None:
                 batch = with_ids(rows[producer], ids, producer * batches + number)
-                writer.put(Batch(admit(batch), {f"p{producer}": number}))
+                writer.put(Rows(batch, {f"p{producer}": number}))
 
             measured = produce(append, PRODUCERS, batches)
         return outcome(table.uri, measured, PRODUCERS * batches, options)
 
 
 def store_delta(folder: Path, producers: int, batches: int) -> Outcome:
-    rows, _ = gated(reclake.Lake.create(folder / "lake"), [source(n) for n in range(producers)])
+    rows = rows_of(reclake.Lake.create(folder / "lake"), [source(n) for n in range(producers)])
     with store() as options:
         uri = "s3://lake/raw"
         write_deltalake(uri, rows[0].slice(0, 0), partition_by=["known_day"], storage_options=options)
@@ -316,7 +334,7 @@ def floor(batches: int = PRODUCERS, rounds: int = 20) -> None:
         "pyarrow's defaults": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        rows, _ = gated(reclake.Lake.create(Path(folder) / "lake"), [source(n) for n in range(batches)])
+        rows = rows_of(reclake.Lake.create(Path(folder) / "lake"), [source(n) for n in range(batches)])
         whole = pa.concat_tables(rows).combine_chunks()
         path = Path(folder) / "bare.parquet"
         for name, how in ways.items():

@@ -40,7 +40,6 @@ from .ingest import (
 from .private import Shield
 from .run import Run
 from .sources import SourceBatch
-from .together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,14 @@ class _Sent:
         return self.source.frame
 
     @property
+    def height(self) -> int:
+        return self.source.frame.height
+
+    @property
+    def transactions(self) -> Mapping[str, int]:
+        return {self.cursor: self.number}
+
+    @property
     def verdict_id(self) -> str:
         return f"{self.cursor}-{self.number}"
 
@@ -108,6 +115,14 @@ class _SealMovedError(ReclakeError):
     """The batch was stamped before a seal: it must be stamped afresh."""
 
 
+class _StoppedError(ReclakeError):
+    """A critical check failed."""
+
+    def __init__(self, gated: _Gated) -> None:
+        super().__init__("a critical check failed")
+        self.gated = gated
+
+
 class EventWriter:
     """Appends rows of a contract from many threads, each batch exactly once. A context manager.
 
@@ -125,10 +140,11 @@ class EventWriter:
         table, quarantine, verdicts = (
             catalog.table(name) for name in (self._target.table.name, "quarantine", "verdicts")
         )
-        self._rows: GroupWriter[_Gated] = GroupWriter(table, judge=self._judge, needed=self._needed(table))
-        self._quarantine: GroupWriter[Batch] = GroupWriter(quarantine, needed=self._needed(quarantine))
-        self._verdicts: GroupWriter[Batch] = GroupWriter(verdicts, needed=self._needed(verdicts))
-        self._gate: Together[_Sent, _Gated] = Together(self._gate_all, name=f"gate of {table.name}")
+        self._rows: GroupWriter[_Sent, _Gated] = GroupWriter(
+            table, admit=self._admit, judge=self._judge, needed=self._needed(table)
+        )
+        self._quarantine: GroupWriter[Batch, Batch] = GroupWriter(quarantine, needed=self._needed(quarantine))
+        self._verdicts: GroupWriter[Batch, Batch] = GroupWriter(verdicts, needed=self._needed(verdicts))
         self._started: set[str] = set()
 
     def append(self, rows: pl.DataFrame | pa.Table, *, producer: str, number: int) -> Written:
@@ -153,28 +169,16 @@ class EventWriter:
         source = SourceBatch(frame, np.arange(frame.height), 0, frame.height)
         sent = _Sent(source if self._shield is None else self._shield.rows(source), producer, cursor, number)
         while True:
-            gated = self._gate(sent)
-            if gated.admission.verdict == "stop":
-                raise self._stopped(gated, cursor, number)
-            if gated.rejected is not None:
-                rejected = quarantine_rows(
-                    self._target,
-                    gated.rejected,
-                    source_name=producer,
-                    key=f"{cursor}/{number}",
-                    at_us=gated.facts["at_us"],
-                    run=self._run,
-                )
-                self._quarantine.put(Batch(rejected, {cursor: number}))
             try:
-                done = self._rows.put(gated)
+                done = self._rows.put(sent)
             except _SealMovedError:
                 continue
+            except _StoppedError as stop:
+                raise self._stopped(stop.gated, cursor, number) from None
             return self._finish(done, cursor, number)
 
     def close(self) -> None:
         """Commit what was handed in, and stop."""
-        self._gate.close()
         for writer in (self._rows, self._quarantine, self._verdicts):
             writer.close()
 
@@ -188,6 +192,26 @@ class EventWriter:
 
     def _needed(self, table: Table) -> Callable[[], Needed]:
         return lambda: self._target.catalog.needed(table.name, self._run.now_us())
+
+    def _admit(self, sent: Sequence[_Sent]) -> list[_Gated | Exception]:
+        """Gate batches, and quarantine what is rejected before anything is written of them."""
+        answers: list[_Gated | Exception] = []
+        quarantined = []
+        for one, gated in zip(sent, self._gate_all(sent), strict=True):
+            answers.append(_StoppedError(gated) if gated.admission.verdict == "stop" else gated)
+            if gated.admission.verdict != "stop" and gated.rejected is not None:
+                rejected = quarantine_rows(
+                    self._target,
+                    gated.rejected,
+                    source_name=one.producer,
+                    key=f"{one.cursor}/{one.number}",
+                    at_us=gated.facts["at_us"],
+                    run=self._run,
+                )
+                quarantined.append(self._quarantine.offer(Batch(rejected, one.transactions)))
+        for written in quarantined:
+            written.result()
+        return answers
 
     def _gate_all(self, sent: Sequence[_Sent]) -> list[_Gated]:
         """Batches of one shape together; a mapping's SQL is given each batch alone."""

@@ -29,6 +29,7 @@ class Gathering(Generic[A, R]):
         self._wake = threading.Condition()
         self._closed = False
         self._last = 0
+        self._expected = 0
 
     def ask(self, item: A) -> Future[R]:
         """Hand an item in; the future has its answer.
@@ -41,21 +42,23 @@ class Gathering(Generic[A, R]):
             if self._closed:
                 raise StorageError("the writer is closed", where=self._name)
             self._waiting.append((item, result))
-            if len(self._waiting) == 1 or len(self._waiting) >= self._last:
+            if len(self._waiting) == 1 or len(self._waiting) >= self._expected:
                 self._wake.notify()
         return result
 
     def take(self, choose: Callable[[Asked[A, R]], tuple[Asked[A, R], Asked[A, R]]] | None = None) -> Asked[A, R]:
         """What waits, or of it what is chosen (the other part waits on); empty when it is closed and nothing is left.
 
-        Waits until there is something, and then a moment for as many as there were last time: who asks alone never
-        waits for others.
+        Waits until there is something, and then a moment for as many as there were last time, and with those who came
+        while these were answered: or else the two would take turns, each time for the cost of a whole group. Who asks
+        alone never waits for others.
         """
         with self._wake:
+            self._expected = self._last + len(self._waiting)
             while not self._waiting and not self._closed:
                 self._wake.wait()
             until = time.monotonic() + _MOMENT_S
-            while len(self._waiting) < self._last and not self._closed and (left := until - time.monotonic()) > 0:
+            while len(self._waiting) < self._expected and not self._closed and (left := until - time.monotonic()) > 0:
                 self._wake.wait(left)
             taken, self._waiting = (self._waiting, []) if choose is None else choose(self._waiting)
             self._last = len(taken)

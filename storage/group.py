@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
@@ -38,7 +39,25 @@ class Batch:
     transactions: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.admitted.rows.num_rows)
 
+
+class Offered(Protocol):
+    """What a producer hands in: a batch, or what `admit` makes one of."""
+
+    @property
+    def transactions(self) -> Mapping[str, int]:
+        """Of its commit."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+
+A = TypeVar("A", bound=Offered)
 B = TypeVar("B", bound=Batch)
 
 
@@ -53,6 +72,10 @@ class Appended(Generic[B]):
     batch: B | None
 
 
+# Makes batches of what was offered, in its order: a batch, or the error its producer shall see. Called once a group:
+# what costs much a call and little a row costs a producer little here.
+Admit = Callable[[Sequence[A]], "Sequence[B | Exception]"]
+
 # Judges the batches of a group as of the version the log was followed to, in their order: the batch as it may be
 # written, or the error its producer shall see. Their commit follows that version, or they are judged afresh.
 Judge = Callable[[Sequence[B], log.LogTail], "Sequence[B | Exception]"]
@@ -60,7 +83,7 @@ Judge = Callable[[Sequence[B], log.LogTail], "Sequence[B | Exception]"]
 _Answers = list[tuple["Future[Appended[B]]", "Appended[B] | Exception"]]
 
 
-class GroupWriter(Generic[B]):
+class GroupWriter(Generic[A, B]):
     """Appends to one table from many threads. A context manager; closing waits for what was handed in.
 
     An append returns when its rows are *durable* (data file, log entry and their folders flushed to the disk with
@@ -68,31 +91,48 @@ class GroupWriter(Generic[B]):
     is its own. Batches whose transactions are in the table already are not written again: after a kill a producer
     repeats its last append and nothing is doubled. Producers that use one application id take turns.
 
+    With `admit` producers offer what is not admitted yet, and all that waits goes through the gate at once.
+
     A thread beside it keeps the table in order: see `Keeper`.
     """
 
     def __init__(
-        self, table: Table, *, judge: Judge[B] | None = None, needed: Callable[[], log.Needed] = log.Needed
+        self,
+        table: Table,
+        *,
+        admit: Admit[A, B] | None = None,
+        judge: Judge[B] | None = None,
+        needed: Callable[[], log.Needed] = log.Needed,
     ) -> None:
         """`needed` says what log clean-up leaves; the table is made by its first append if it is not there."""
         self._table = table
+        self._admit = admit
         self._judge = judge
         self._keeper = Keeper(table, needed)
-        self._waiting: Gathering[B, Appended[B]] = Gathering(table.name)
+        self._waiting: Gathering[A, Appended[B]] = Gathering(table.name)
         self._shaped: list[pa.Schema] = []
+        self._named = set[Path]()
         self._tail: log.LogTail | None = None
         self._settling: queue.SimpleQueue[_Answers[B] | None] = queue.SimpleQueue()
         self._committing = self._start(self._run)
         self._answering = self._start(self._settle)
 
-    def put(self, batch: B) -> Appended[B]:
+    def put(self, batch: A) -> Appended[B]:
         """Append a batch; returns when it is durable and committed.
 
         Raises:
             CommitConflictError: some of its transactions were committed before, and some were not.
             StorageError: the writer is closed; disk full, no permission, read-only; a column of another type.
         """
-        return self._waiting.ask(batch).result()
+        return self.offer(batch).result()
+
+    def offer(self, batch: A) -> Future[Appended[B]]:
+        """Hand a batch in, for who has several; the future is what `put` returns or raises.
+
+        Raises:
+            StorageError: the writer is closed.
+        """
+        return self._waiting.ask(batch)
 
     def close(self) -> None:
         """Commit what was handed in, finish the upkeep that is due, and stop."""
@@ -102,7 +142,7 @@ class GroupWriter(Generic[B]):
         self._answering.join()
         self._keeper.close()
 
-    def __enter__(self) -> GroupWriter[B]:
+    def __enter__(self) -> GroupWriter[A, B]:
         return self
 
     def __exit__(
@@ -140,7 +180,7 @@ class GroupWriter(Generic[B]):
                 else:
                     result.set_result(outcome)
 
-    def _write(self, group: list[tuple[B, Future[Appended[B]]]]) -> None:
+    def _write(self, group: Asked[A, Appended[B]]) -> None:
         """Commit a group. Where that fails before anything was committed, each batch is tried by itself."""
         attempt = _Attempt(self, [batch for batch, _ in group])
         try:
@@ -162,21 +202,27 @@ class GroupWriter(Generic[B]):
 
     def stage(self, batches: Sequence[B]) -> tuple[log.Draft, list[Staged]]:
         """A durable log entry of the batches' rows, and its files: for each partition one, if they have one schema."""
-        schemas: dict[pa.Schema, list[Admitted]] = {}
+        alike: list[list[Admitted]] = []
         transactions: dict[str, int] = {}
         metadata: dict[str, str] = {}
         for batch in batches:
-            schemas.setdefault(batch.admitted.rows.schema, []).append(batch.admitted)
+            schema = batch.admitted.rows.schema
+            parts = next((parts for parts in alike if parts[0].rows.schema == schema), None)
+            if parts is None:
+                alike.append(parts := [])
+            parts.append(batch.admitted)
             transactions |= batch.transactions
             metadata |= batch.metadata
         staged: list[Staged] = []
         try:
-            for parts in schemas.values():
+            for parts in alike:
                 joined = gate.join(parts)
                 passing = compaction.passes(joined.rows)
                 staged.append(self._table.stage(joined, self._table.layout.uncut, passing=passing))
+                if passing and staged[-1].files:
+                    self._keeper.written.put([file.path for file in staged[-1].files], joined.rows)
             files = [file for part in staged for file in part.files]
-            log.make_durable(self._table.root, files)
+            log.make_durable(self._table.root, files, self._named)
             actions = log.commit_actions(files, transactions=transactions, metadata=metadata)
             return log.Draft(self._table.root, actions), staged
         except BaseException:
@@ -195,6 +241,15 @@ class GroupWriter(Generic[B]):
         self._tail.advance()
         return self._tail
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a table to follow."""
+        return self._tail is not None or self._table.exists
+
+    def admitted(self, offered: Sequence[A]) -> Sequence[B | Exception]:
+        """What is to be written of what was offered."""
+        return cast("Sequence[B]", offered) if self._admit is None or not offered else self._admit(offered)
+
     def judged(self, batches: Sequence[B], tail: log.LogTail) -> Sequence[B | Exception]:
         """What the judge says of batches as of the tail's version."""
         return batches if self._judge is None or not batches else self._judge(batches, tail)
@@ -204,12 +259,13 @@ class GroupWriter(Generic[B]):
         self._keeper.committed(version)
 
 
-class _Attempt(Generic[B]):
+class _Attempt(Generic[A, B]):
     """One group on its way into the table, however many races that takes."""
 
-    def __init__(self, writer: GroupWriter[B], batches: list[B]) -> None:
+    def __init__(self, writer: GroupWriter[A, B], offered: list[A]) -> None:
         self._writer = writer
-        self._batches = batches
+        self._offered = offered
+        self._batches: dict[int, B] = {}
         self._outcomes: dict[int, Appended[B] | Exception] = {}
         self._staged: list[B] = []
         self._draft: log.Draft | None = None
@@ -217,16 +273,30 @@ class _Attempt(Generic[B]):
         self.committed = False
 
     def run(self) -> list[Appended[B] | Exception]:
-        self._shape()
+        self._admit()
         try:
-            self._race()
+            if self._batches:
+                self._race()
         except UnknownOutcomeError:
             self.committed = True  # perhaps: its files must stay, and it must not be tried again
             raise
         finally:
             self._drop()
         lost = CommitConflictError("a commit lost every race", got=f"{_ATTEMPTS} attempts")
-        return [self._outcomes.get(i, lost) for i in range(len(self._batches))]
+        return [self._outcomes.get(i, lost) for i in range(len(self._offered))]
+
+    def _admit(self) -> None:
+        """Make batches of what was not committed before, and the table fit to take them."""
+        places = self._new_to(self._writer.advance()) if self._writer.exists else list(range(len(self._offered)))
+        for i, answer in zip(places, self._writer.admitted([self._offered[i] for i in places]), strict=True):
+            if isinstance(answer, Exception):
+                self._outcomes[i] = answer
+                continue
+            try:
+                self._writer.shape(answer)
+                self._batches[i] = answer
+            except StorageError as error:
+                self._outcomes[i] = error
 
     def _race(self) -> None:
         for attempt in range(_ATTEMPTS):
@@ -244,6 +314,7 @@ class _Attempt(Generic[B]):
             version = tail.version + 1
             if self._draft is not None and self._draft.commit(version):
                 self.committed = True
+                tail.step({app_id: last for batch in accepted.values() for app_id, last in batch.transactions.items()})
                 self._outcomes.update({i: Appended(version, batch) for i, batch in accepted.items()})
                 self._writer.committed(version)
                 return
@@ -264,17 +335,10 @@ class _Attempt(Generic[B]):
             if not self.committed:
                 self._writer.discard(self._files)
 
-    def _shape(self) -> None:
-        for i, batch in enumerate(self._batches):
-            try:
-                self._writer.shape(batch)
-            except StorageError as error:
-                self._outcomes[i] = error
-
     def _new_to(self, tail: log.LogTail) -> list[int]:
         """Batches that are still to be written; those that were committed before get their answer."""
         new: list[int] = []
-        for i, batch in enumerate(self._batches):
+        for i, batch in enumerate(self._offered):
             if i in self._outcomes:
                 continue
             done = [
@@ -295,16 +359,16 @@ class _Attempt(Generic[B]):
         return new
 
 
-def _of_one_commit(waiting: Asked[B, Appended[B]]) -> tuple[Asked[B, Appended[B]], Asked[B, Appended[B]]]:
+def _of_one_commit(waiting: Asked[A, Appended[B]]) -> tuple[Asked[A, Appended[B]], Asked[A, Appended[B]]]:
     """Up to GROUP_ROWS and one batch of an application id; and those that have to wait."""
-    group: Asked[B, Appended[B]] = []
-    later: Asked[B, Appended[B]] = []
+    group: Asked[A, Appended[B]] = []
+    later: Asked[A, Appended[B]] = []
     rows, app_ids = 0, set[str]()
     for one in waiting:
         batch = one[0]
         if rows < GROUP_ROWS and app_ids.isdisjoint(batch.transactions):
             group.append(one)
-            rows += batch.admitted.rows.num_rows
+            rows += batch.height
         else:
             later.append(one)
         app_ids.update(batch.transactions)

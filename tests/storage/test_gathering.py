@@ -1,43 +1,50 @@
-"""Groups of what many threads ask."""
+"""Who waits is answered together, and nobody waits for long for the others."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-import pytest
+import numpy as np
 
-from reclake.schemas.errors import StorageError
-from reclake.storage import gathering
 from reclake.storage.gathering import Gathering
 
 
-def test_who_came_together_is_waited_for_and_who_asks_alone_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "_MOMENT_S", 60.0)
-    asked: Gathering[int, None] = Gathering("t")
-    asked.ask(0)
-    assert [item for item, _ in asked.take()] == [0]
-    asked.ask(1)
-    asked.ask(2)
-    asked.ask(3)
-    assert [item for item, _ in asked.take()] == [1, 2, 3]
-    late = [threading.Timer(0.02 * i, asked.ask, (i,)) for i in (1, 2)]
-    asked.ask(0)
-    for timer in late:
-        timer.start()
-    assert [item for item, _ in asked.take()] == [0, 1, 2]
+def test_producers_who_come_back_together_are_not_parted_by_who_came_first() -> None:
+    waiting: Gathering[int, int] = Gathering("t")
+    sizes = []
+
+    def answer() -> None:
+        while group := waiting.take():
+            sizes.append(len(group))
+            time.sleep(0.004)
+            for item, result in group:
+                result.set_result(item)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+
+    def ask(number: int) -> None:
+        for _ in range(30):
+            time.sleep(0.0005)
+            waiting.ask(number).result()
+
+    asking = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    waiting.close()
+    answering.join()
+    assert np.median(sizes) >= 10
 
 
-def test_the_others_are_waited_for_a_moment_and_no_longer() -> None:
-    asked: Gathering[int, None] = Gathering("t")
-    for item in range(3):
-        asked.ask(item)
-    asked.take()
-    asked.ask(3)
-    began = time.monotonic()
-    assert [item for item, _ in asked.take()] == [3]
-    assert time.monotonic() - began < 5
-    asked.close()
-    assert asked.take() == []
-    with pytest.raises(StorageError, match="closed"):
-        asked.ask(4)
+def test_a_producer_alone_waits_for_no_other() -> None:
+    waiting: Gathering[int, int] = Gathering("t")
+    answering = threading.Thread(target=lambda: [r.set_result(0) for _ in range(20) for _, r in waiting.take()])
+    answering.start()
+    began = time.perf_counter()
+    for _ in range(20):
+        waiting.ask(0).result()
+    answering.join()
+    assert time.perf_counter() - began < 20 * 0.004

@@ -43,9 +43,9 @@ def _check(
     `certain`: `meets` is null for rows that are not considered, and for no other: a few steps less for the same.
     """
     if certain:
-        fails = ~meets if considered is None else (~meets).fill_null(False)
+        fails = ~meets if considered is None else meets.eq_missing(False)
     else:
-        fails = ~meets.fill_null(False)
+        fails = meets.ne_missing(True)
         if considered is not None:
             fails = considered & fails
     return RowCheck(

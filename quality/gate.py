@@ -22,8 +22,8 @@ from ..schemas.errors import GateError
 from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
 from .expectation import BatchCheck, RowCheck
-from .reasons import REJECTED, Failure, collect, missing
-from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_rows, of_schema, told
+from .reasons import REJECTED, Failure, collect, missing, texts
+from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_counts, of_schema, told
 from .suite import CompiledSuite, frame_of
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
@@ -240,7 +240,7 @@ def admit_each(
             checks = met[size, evaluated[i]] = (
                 of_schema([], size),
                 *(
-                    not_there(check, count, size, absent) or of_rows(check, frame, count, np.empty(0, np.int64), True)
+                    not_there(check, count, size, absent) or of_counts(check, count, 0, True, None)
                     for check, count in zip(suite.checks, evaluated[i], strict=True)
                     if isinstance(check, RowCheck)
                 ),
@@ -329,14 +329,20 @@ def _judge(
             results.append(nothing)
             continue
         if isinstance(check, BatchCheck):
-            seen = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
-            results.append(of_batch(check, evaluated, seen))
+            outcome = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
+            results.append(of_batch(check, evaluated, outcome))
             continue
         failing = answers[f"{i}.fails"].to_numpy()
         success = check.met(evaluated, len(failing))
-        results.append(of_rows(check, frame, evaluated, failing, success))
+        if not len(failing):
+            results.append(of_counts(check, evaluated, 0, success, None))
+            continue
+        rejects = not success and check.severity != "warning"
+        seen = texts(frame, check.got, failing if rejects else failing[:1])
+        results.append(of_counts(check, evaluated, len(failing), success, str(seen[0])))
         if not success:
-            failures.append(Failure(check.type, column_of(check), check.severity, check.expected, failing, check.got))
+            of = (check.type, column_of(check), check.severity, check.expected)
+            failures.append(Failure(*of, failing, check.got, seen if rejects else None))
     return results, failures, unknown
 
 

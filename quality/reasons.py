@@ -21,7 +21,10 @@ REJECTED: dict[str, pl.DataType] = {INDEX: pl.UInt32(), REASONS: pl.List(pl.Stru
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An unmet check and the rows that fail it. `got` is evaluated on those rows of the batch's frame."""
+    """An unmet check and the rows that fail it. `got` is evaluated on those rows of the batch's frame.
+
+    `seen` is what it gave, a text a row, where that is known.
+    """
 
     check: str
     column: str | None
@@ -29,6 +32,17 @@ class Failure:
     expected: str
     rows: np.ndarray  # uint32 row indexes, rising
     got: pl.Expr
+    seen: pl.Series | None = None
+
+
+def texts(frame: pl.DataFrame, got: pl.Expr, rows: np.ndarray) -> pl.Series:
+    """What `got` gives in some rows of a frame."""
+    index = pl.Series(INDEX, rows, dtype=pl.UInt32)
+    roots = [frame[name] for name in dict.fromkeys(got.meta.root_names())]
+    # A literal, such as "null", is the same for every row.
+    if not roots:
+        return pl.select(got.cast(pl.String)).to_series().new_from_index(0, len(rows))
+    return _selected(pl.DataFrame(roots)[index], [got.alias("got")])["got"]
 
 
 def collect(frame: pl.DataFrame, failures: Sequence[Failure], rejected: np.ndarray) -> pl.DataFrame:
@@ -40,28 +54,35 @@ def collect(frame: pl.DataFrame, failures: Sequence[Failure], rejected: np.ndarr
     for failure in failures:
         rows = failure.rows[rejected[failure.rows]]
         if len(rows):
-            parts.append(_reasons(frame, failure, pl.Series(INDEX, rows, dtype=pl.UInt32)))
+            parts.append(_reasons(frame, failure, rows))
     if not parts:
         return pl.DataFrame(schema=REJECTED)
     if len(parts) == 1:  # as mostly: each row has one reason, and the rows are in order
-        return parts[0].select(INDEX, pl.concat_list(REASONS)).collect(engine="in-memory")
-    together = pl.concat(parts).sort(INDEX, maintain_order=True)
-    return together.group_by(INDEX, maintain_order=True).agg(REASONS).collect(engine="in-memory")
+        return parts[0]
+    together = pl.concat(parts).lazy().sort(INDEX, maintain_order=True)
+    reasons = together.group_by(INDEX, maintain_order=True).agg(pl.col(REASONS).explode())
+    return reasons.collect(engine="in-memory")
 
 
-def _reasons(frame: pl.DataFrame, failure: Failure, rows: pl.Series) -> pl.LazyFrame:
-    """A reason for each of the rows."""
-    roots = [frame[name] for name in dict.fromkeys(failure.got.meta.root_names())]
-    # A literal, such as "null", is the same for every row.
-    found = pl.DataFrame(roots)[rows].lazy() if roots else rows.to_frame().lazy()
+def _reasons(frame: pl.DataFrame, failure: Failure, rows: np.ndarray) -> pl.DataFrame:
+    """A list of one reason for each of the rows."""
+    known = failure.seen is not None and len(rows) == len(failure.rows)
+    seen = failure.seen if known else texts(frame, failure.got, rows)
     reason = pl.struct(
         check=pl.lit(failure.check),
         column=pl.lit(failure.column, dtype=pl.String),
         severity=pl.lit(failure.severity),
         expected=pl.lit(failure.expected),
-        got=failure.got,
+        got=seen,
     )
-    return found.select(rows, reason.alias(REASONS))
+    return _selected(
+        pl.DataFrame([pl.Series(INDEX, rows, dtype=pl.UInt32)]), [pl.col(INDEX), pl.concat_list(reason).alias(REASONS)]
+    )
+
+
+def _selected(frame: pl.DataFrame, exprs: Sequence[pl.Expr]) -> pl.DataFrame:
+    """A selection from few rows: looking for a better plan would take longer than it does."""
+    return frame.lazy().select_seq(exprs).collect(engine="in-memory", optimizations=pl.QueryOptFlags.none())
 
 
 def missing(batch: pa.Table, schema: pa.Schema) -> list[tuple[str, np.ndarray]]:

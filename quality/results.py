@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from .expectation import BatchCheck, Check, Outcome, RowCheck, Severity
 from .suite import roots
@@ -67,13 +66,6 @@ def of_batch(check: BatchCheck, evaluated: int, seen: Outcome) -> CheckResult:
         seen.observed,
         seen.value,
     )
-
-
-def of_rows(check: RowCheck, frame: pl.DataFrame, evaluated: int, failing: np.ndarray, success: bool) -> CheckResult:
-    example = None
-    if len(failing):
-        example = str(frame[int(failing[0]) : int(failing[0]) + 1].select(check.got.alias("got"))["got"][0])
-    return of_counts(check, evaluated, len(failing), success, example)
 
 
 def of_counts(check: RowCheck, evaluated: int, unexpected: int, success: bool, example: str | None) -> CheckResult:

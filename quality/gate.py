@@ -6,7 +6,6 @@ the rows that are rejected are looked at again, for their reasons.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import InitVar, dataclass
@@ -21,6 +20,7 @@ import pyarrow as pa
 from ..schemas.errors import GateError
 from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
+from .conform import check_shape, exactly, same
 from .expectation import BatchCheck, RowCheck
 from .reasons import REJECTED, Failure, collect, missing, texts
 from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_counts, of_schema, told
@@ -70,7 +70,7 @@ class Admitted:
         types, then `contract`, what they were admitted by.
         """
         told = pa.array([f"{self.contract}/{self.contract_version}"]).take(pa.array(np.zeros(self.rows.num_rows, "i4")))
-        rows = _exactly(self.rows.rename_columns(schema.names), schema, self.contract).append_column(CONTRACT, told)
+        rows = exactly(self.rows.rename_columns(schema.names), schema, self.contract).append_column(CONTRACT, told)
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
 
 
@@ -153,7 +153,7 @@ def admit(
     Raises:
         GateError: the batch has other columns or types than `schema`, or than the suite was compiled for.
     """
-    _check_shape(batch, schema, contract)
+    check_shape(batch, schema, contract)
     _check_suite(suite, schema, contract)
     frame = frame_of(batch, suite)
     nulls = missing(batch, schema)
@@ -172,7 +172,7 @@ def admit(
     if rejected.any() and not stop_reason:
         rows = batch.filter(pa.array(~rejected))
     return Admission(
-        admitted=Admitted(_exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
+        admitted=Admitted(exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
         rejected=collect(frame, failures, rejected) if rejected.any() else _NONE_REJECTED.clone(),
         checks=tuple(checks),
         verdict=_verdict(checks, stop_reason, any_rejected=out > 0),
@@ -214,7 +214,7 @@ def admit_each(
     alike = all(batch.schema == batches[0].schema for batch in batches[1:])
     if len(batches) < 2 or not alike or not all(isinstance(check, RowCheck) for check in suite.checks):
         return [alone(i) for i in range(len(batches))]
-    _check_shape(batches[0], schema, contract)
+    check_shape(batches[0], schema, contract)
     _check_suite(suite, schema, contract)
     whole = pa.concat_tables(batches).combine_chunks()
     frame = frame_of(whole, suite)
@@ -227,7 +227,7 @@ def admit_each(
     bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
     whole_counts = [int(answers[f"{i}.evaluated"]) for i in range(len(suite.checks))]
     evaluated = [tuple(counts) for counts in suite.evaluated_each(frame, ends, whole_counts).tolist()]
-    exact = _exactly(whole, schema, contract)
+    exact = exactly(whole, schema, contract)
     met: dict[tuple[int, tuple[int, ...]], tuple[CheckResult, ...]] = {}  # most batches look alike
     admissions = []
     for i, end in enumerate(ends):
@@ -261,7 +261,7 @@ def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
     Raises:
         GateError: they do not; a ledger is written whole or not at all.
     """
-    _check_shape(rows, schema, name)
+    check_shape(rows, schema, name)
     for path, at in missing(rows, schema):
         raise GateError(
             "a null where the schema allows none",
@@ -269,7 +269,7 @@ def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
             expected="not null",
             got=f"null in {len(at)} of {rows.num_rows} rows, first in row {at[0]}",
         )
-    return Admitted(_exactly(rows, schema, name), name, 0, "", _SEAL)
+    return Admitted(exactly(rows, schema, name), name, 0, "", _SEAL)
 
 
 def admit_part(
@@ -282,11 +282,11 @@ def admit_part(
     Raises:
         GateError: the part has other columns or types than `schema`, or than the suite was compiled for.
     """
-    _check_shape(part, schema, name)
+    check_shape(part, schema, name)
     _check_suite(suite, schema, name)
     nulls = missing(part, schema)
     checks, _, _ = _judge(suite, frame_of(part, suite), part.num_rows, ())
-    rows = _exactly(part.slice(0, 0) if nulls else part, schema, name)
+    rows = exactly(part.slice(0, 0) if nulls else part, schema, name)
     return Held(rows, _SEAL), (of_schema(nulls, part.num_rows), *checks)
 
 
@@ -367,43 +367,10 @@ def _verdict(checks: Sequence[CheckResult], stop_reason: str | None, *, any_reje
     return "pass" if all(result.success for result in checks) else "warn"
 
 
-@functools.lru_cache(maxsize=4096)
-def _logical(type_: pa.DataType) -> pl.DataType:
-    """What a type means, apart from how it is laid out: string and large_string are one."""
-    empty = pl.from_arrow(pa.table({"": pa.array([], type=type_)}))
-    return pl.DataFrame(empty).dtypes[0]
-
-
-def _same(a: pa.DataType, b: pa.DataType) -> bool:
-    return bool(a == b) or _logical(a) == _logical(b)
-
-
-def _check_shape(batch: pa.Table, schema: pa.Schema, name: str) -> None:
-    have, want = batch.column_names, schema.names
-    if sorted(have) != sorted(want):
-        absent, more = [n for n in want if n not in have], [n for n in have if n not in want]
-        raise GateError(
-            "rows with other columns than the schema",
-            where=name,
-            expected="the columns " + ", ".join(want),
-            got="; ".join([f"missing {', '.join(absent)}"] * bool(absent) + [f"more: {', '.join(more)}"] * bool(more))
-            or "a column twice: " + ", ".join(have),
-        )
-    for field in schema:
-        got = batch.schema.field(field.name).type
-        if not _same(got, field.type):
-            raise GateError(
-                "a column of another type than the schema",
-                where=f"{name}, column {field.name}",
-                expected=field.type,
-                got=got,
-            )
-
-
 def _check_suite(suite: CompiledSuite, schema: pa.Schema, name: str) -> None:
     for column, type_ in suite.columns.items():
         index = schema.get_field_index(column)
-        if index < 0 or not _same(schema.field(index).type, type_):
+        if index < 0 or not same(schema.field(index).type, type_):
             raise GateError(
                 "a suite that was compiled for another schema",
                 where=f"{name}, suite of {suite.name}, column {column}",
@@ -411,43 +378,6 @@ def _check_suite(suite: CompiledSuite, schema: pa.Schema, name: str) -> None:
                 got="no such column" if index < 0 else schema.field(index).type,
                 hint="compile the suite again with the contract's schema",
             )
-
-
-def _exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
-    """The same values in the schema's order, layout and nullability.
-
-    Within records and lists everything may be null: a record that is null has nothing within. That nothing is missing
-    in one that is there, `missing` has seen to.
-    """
-    schema = _laid_out(schema)
-    columns = []
-    for field in schema:
-        column = rows.column(field.name)
-        try:
-            columns.append(column if column.type == field.type else column.cast(field.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise GateError(
-                "values that do not fit their type",
-                where=f"{name}, column {field.name}",
-                expected=field.type,
-                got=f"{column.type}: {error}",
-            ) from None
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-@functools.lru_cache(maxsize=256)
-def _laid_out(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_nullable_within(field.type)) for field in schema])
-
-
-def _nullable_within(type_: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(type_):
-        return pa.struct([pa.field(f.name, _nullable_within(f.type)) for f in type_])
-    if pa.types.is_list(type_):
-        return pa.list_(_nullable_within(type_.value_type))
-    if pa.types.is_map(type_):
-        return pa.map_(type_.key_type, _nullable_within(type_.item_type))
-    return type_
 
 
 def verdict_rows(

@@ -26,7 +26,8 @@ CUT_ROWS = ROW_GROUP_ROWS // 2  # a file that holds fewer is not worth its foote
 # thousands of columns they would be more than the data.
 _STATISTICS_COLUMNS = 32
 _ALWAYS = frozenset({"bucket", CONTRACT, "known_at", "ordinal", "user_id"})
-TRIED_ROWS = 8_192
+_TRIED_ROWS = 8_192
+_FILES_A_TRIAL = 16
 _PASSING_ROWS = 4 * ROW_GROUP_ROWS
 # Plain values are what zstd finds repetitions in: an exposure and its click, side by side, share most of theirs.
 _NUMBERS = (pa.types.is_integer, pa.types.is_timestamp, pa.types.is_date, pa.types.is_floating)
@@ -140,7 +141,7 @@ def encodings(rows: pa.Table) -> dict[str, Any]:
     """
     if any(pa.types.is_nested(column.type) for column in rows.schema):
         return {"compression": "zstd", "use_dictionary": True}
-    chosen = _tried(rows) if rows.num_rows >= TRIED_ROWS else _guessed(rows)
+    chosen = _tried(rows) if rows.num_rows >= _TRIED_ROWS else _guessed(rows)
     return {
         "compression": "zstd",
         "use_dictionary": [name for name in rows.column_names if name not in chosen],
@@ -148,6 +149,23 @@ def encodings(rows: pa.Table) -> dict[str, Any]:
         # Rows are in the order of numbers and times: bounds of texts would leave no row group out.
         "write_statistics": [c.name for c in rows.schema if not any(is_type(c.type) for is_type in _TEXTS)],
     }
+
+
+class Trials:
+    """What a trial on many rows has found, for the next few files of the same columns."""
+
+    def __init__(self) -> None:
+        self._found: dict[pa.Schema, tuple[int, dict[str, Any]]] = {}  # for how many files more, and what
+
+    def encodings(self, rows: pa.Table) -> dict[str, Any]:
+        """See `encodings`."""
+        if rows.num_rows < _TRIED_ROWS:
+            return encodings(rows)
+        left, found = self._found.get(rows.schema, (0, {}))
+        if not left:
+            left, found = _FILES_A_TRIAL, encodings(rows)
+        self._found[rows.schema] = left - 1, found
+        return found
 
 
 def _guessed(rows: pa.Table) -> dict[str, str]:

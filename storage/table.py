@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 200  # a commit that lost this many races in a row is a storage that does not work, not contention
 _BACKOFF_S = 0.005
-_FILES_A_TRIAL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Table:
         self.name = name
         self.layout = layout
         self._cache = cache
-        self._tried: dict[pa.Schema, tuple[int, dict[str, Any]]] = {}  # for how many files more, and what was found
+        self._trials = parquet.Trials()
 
     @property
     def uri(self) -> str:
@@ -377,23 +376,13 @@ class Table:
                 cuts = [(0, part.num_rows)]
                 if layout.cut_by is not None:
                     cuts = layout.pieces(part[layout.cut_by].to_numpy())
-                encoded = parquet.passing(part.schema) if passing else self._encodings(part)
+                encoded = parquet.passing(part.schema) if passing else self._trials.encodings(part)
                 for start, end in cuts:
                     files.append(parquet.write(self.root, part.slice(start, end - start), partition, encoded))
         except BaseException:
             self._discard(files)
             raise
         return files
-
-    def _encodings(self, rows: pa.Table) -> dict[str, Any]:
-        """As parquet.encodings; what a trial on many rows has found holds for the next files of the same columns."""
-        left, found = self._tried.get(rows.schema, (0, {}))
-        if rows.num_rows < parquet.TRIED_ROWS:
-            return parquet.encodings(rows)
-        if not left:
-            left, found = _FILES_A_TRIAL, parquet.encodings(rows)
-        self._tried[rows.schema] = left - 1, found
-        return found
 
     def _commit(
         self,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from small_batches import in_threads
 
 import reclake
 from reclake.pipelines.doctor import examine
@@ -41,23 +40,6 @@ def values(table: Table) -> list[int]:
 
 def table_of(store: Any, address: str | None = None) -> Table:
     return Table(store.place(address), "t", Layout(("day",), ("a",)))
-
-
-def in_threads(work: Callable[[int], None], count: int) -> list[BaseException]:
-    errors: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def test_a_table_is_appended_to_replaced_compacted_and_read_at_any_version(store: Any) -> None:

@@ -32,12 +32,17 @@ class _Task:
     every: int
     work: Callable[[], object]
     rest_s: float = 0.0
+    after: _Task | None = None  # it has work only where this one has been
     seen: int = -1
     done_s: float = 0.0
 
+    def reach(self, version: int) -> int:
+        """The version up to which there is work, when the table is at this one."""
+        return self.after.seen if self.after else version
+
     def wait_s(self, version: int) -> float:
         """How long it is until it is due; infinite until there are more versions."""
-        if version // self.every <= self.seen // self.every:
+        if self.reach(version) // self.every <= self.seen // self.every:
             return math.inf
         return max(self.done_s + self.rest_s - time.monotonic(), 0.0)
 
@@ -55,10 +60,17 @@ class Keeper:
         self._version = -1
         self._closed = False
         self._thread: threading.Thread | None = None
+        checkpoint = _Task("checkpoint", log.CHECKPOINT_EVERY, table.checkpoint, CHECKPOINT_REST_S)
         self._tasks = [
-            _Task("checkpoint", log.CHECKPOINT_EVERY, table.checkpoint, CHECKPOINT_REST_S),
+            checkpoint,
             _Task("compaction", COMPACT_EVERY, lambda: compact(table, fan=FAN, written=self.written)),
-            _Task("log clean-up", CLEAN_EVERY, lambda: log.clean(table.root, needed(), hours=LOG_HOURS)),
+            # Only entries that a checkpoint holds may go.
+            _Task(
+                "log clean-up",
+                CLEAN_EVERY,
+                lambda: log.clean(table.root, needed(), hours=LOG_HOURS),
+                after=checkpoint,
+            ),
         ]
 
     def committed(self, version: int) -> None:
@@ -104,6 +116,6 @@ class Keeper:
                 ]
                 if due or self._closed:
                     for task in due:
-                        task.seen = self._version
+                        task.seen = task.reach(self._version)
                     return due
                 self._wake.wait(None if min(waits) == math.inf else min(waits))

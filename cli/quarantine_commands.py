@@ -11,7 +11,7 @@ import polars as pl
 
 from ..pipelines.check import summary
 from ..pipelines.lake import Lake
-from ..pipelines.replay import outstanding
+from ..pipelines.quarantine.replay import outstanding
 from ..pipelines.run import Run
 from ..schemas.times import US_PER_DAY, from_us
 from ..storage.quarantine import REJECTED_AGAIN, quarantined
@@ -71,7 +71,7 @@ def show(lake: str, quarantine_id: str | None, limit: int, machine: bool) -> int
 
     With an id also what became of the row: replays that rejected it again, or brought it in.
     """
-    from ..pipelines.decoded import decoded
+    from ..pipelines.quarantine.decoded import decoded
     from ..storage.quarantine import history_of
 
     output = Output(machine)
@@ -120,7 +120,7 @@ def _when(at: datetime) -> str:
 @json_option
 def expire(lake: str, days: int, contract: str | None, machine: bool) -> None:
     """Remove rows that have been in quarantine for more days than this; the ledger keeps that they were there."""
-    from ..pipelines.retention import expire as remove
+    from ..pipelines.quarantine.retention import expire as remove
 
     output = Output(machine)
     catalog = Lake.open(lake).catalog

@@ -14,7 +14,7 @@ from .options import TIME, json_option, lake_argument
 from .output import Output, count, plain, size
 
 if TYPE_CHECKING:
-    from ..pipelines.report import ReportResult
+    from ..pipelines.reports.report import ReportResult
 
 
 @click.command()

@@ -25,7 +25,7 @@ from ..storage.keys import known
 from ..storage.locks import erasing
 from ..storage.pins import Pin
 from ..storage.traces import Trace, Wanted, traces
-from .quarantined import quarantined_of
+from .quarantine.of_users import quarantined_of
 from .run import Run
 from .uploads import Uploads, uploads_of
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .ingest import IngestResult
     from .media import MediaResult
     from .packing import Days, PackResult
-    from .replay import ReplayResult
-    from .report import ReportResult
+    from .quarantine.replay import ReplayResult
+    from .reports.report import ReportResult
     from .seal import SealResult
     from .writer import EventWriter
 
@@ -128,8 +128,8 @@ class Lake:
         return EventWriter(self.catalog, contract, run=run)
 
     def replay(self, contract: str, *, run: Run | None = None) -> ReplayResult:
-        """Give quarantined rows to the contract as it is now. See pipelines.replay.replay."""
-        from .replay import replay
+        """Give quarantined rows to the contract as it is now. See pipelines.quarantine.replay."""
+        from .quarantine.replay import replay
 
         return replay(self.catalog, contract, run=run)
 
@@ -247,13 +247,13 @@ class Lake:
 
     def report(self, out: str | Path, *, pin: str | None = None, run: Run | None = None) -> ReportResult:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""
-        from .report import build_report
+        from .reports.report import build_report
 
         return build_report(self.catalog, out=Path(out), pin=pin, generated_at_us=(run or Run()).now_us())
 
     def report_quality(self, out: str | Path, *, run: Run | None = None) -> ReportResult:
-        """Write the quality report: one self-contained HTML file. See pipelines.report_quality."""
-        from .report_quality import build_quality_report
+        """Write the quality report: one self-contained HTML file. See pipelines.reports.quality."""
+        from .reports.quality import build_quality_report
 
         return build_quality_report(self.catalog, out=Path(out), generated_at_us=(run or Run()).now_us())
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..quality.page import with_examples, without_rows
+from ..quality.reports.page import with_examples, without_rows
 from . import documents
 from .faults import translated
 from .places import Place

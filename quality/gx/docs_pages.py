@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..page import POLICY
+from ..reports.page import POLICY
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -15,7 +15,7 @@ import pytest
 
 import reclake
 from reclake.pipelines import forget
-from reclake.pipelines.quarantined import of_users
+from reclake.pipelines.quarantine.of_users import of_users
 from reclake.pipelines.run import Run
 from reclake.schemas.errors import ErasureError, LakeBusyError, PinError
 from reclake.schemas.times import US_PER_DAY, to_us

@@ -8,16 +8,16 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from ..quality.correlation import correlate_days, daily_metrics, daily_quality
-from ..quality.expectation import PERSONAL
-from ..quality.report import ReportData, render
-from ..schemas import shapes
-from ..schemas.errors import PinError, StorageError
-from ..storage.catalog import Catalog
-from ..storage.outputs import Output, register, write_report
-from ..storage.pins import Pin
-from ..storage.quarantine import settled, waiting
-from ..storage.table import Table
+from ...quality.correlation import correlate_days, daily_metrics, daily_quality
+from ...quality.expectation import PERSONAL
+from ...quality.reports.report import ReportData, render
+from ...schemas import shapes
+from ...schemas.errors import PinError, StorageError
+from ...storage.catalog import Catalog
+from ...storage.outputs import Output, register, write_report
+from ...storage.pins import Pin
+from ...storage.quarantine import settled, waiting
+from ...storage.table import Table
 from .correlate import SEED
 
 EXAMPLES = 3  # of what a check got

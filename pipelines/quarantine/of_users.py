@@ -9,11 +9,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from ..schemas.contract import Contract
-from ..schemas.errors import ReclakeError
-from ..storage.catalog import Catalog
-from ..storage.traces import Wanted
-from . import resolving, sources
+from ...schemas.contract import Contract
+from ...schemas.errors import ReclakeError
+from ...storage.catalog import Catalog
+from ...storage.traces import Wanted
+from .. import resolving, sources
 
 
 def quarantined_of(catalog: Catalog, wanted: Wanted, version: int | None = None) -> list[str]:

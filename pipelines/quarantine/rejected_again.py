@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ..quality import gate
-from ..schemas import shapes
+from ...quality import gate
+from ...schemas import shapes
 
 _REASON = pl.Struct({field.name: pl.String() for field in shapes.REASON})
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from reclake.pipelines.correlate import correlate
+from reclake.pipelines.reports.correlate import correlate
 from reclake.quality import gate
 from reclake.quality.correlation import CORRELATION, MEASURES, correlate_days, daily_metrics, daily_quality
 from reclake.schemas import shapes

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import reclake
-from reclake.pipelines.replay import ReplayResult, outcomes, outstanding, replay
+from reclake.pipelines.quarantine.replay import ReplayResult, outcomes, outstanding, replay
 from reclake.pipelines.run import Run
 from reclake.storage import parquet
 from reclake.storage.table import Table

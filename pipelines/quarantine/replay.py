@@ -9,20 +9,20 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from ..quality import gate
-from ..schemas import shapes
-from ..schemas.errors import CommitConflictError
-from ..storage.catalog import Catalog, replay_cursor
-from ..storage.locks import deriving
-from ..storage.quarantine import REJECTED_AGAIN, last_rejections, waiting
-from . import resolving, sources
-from .carried import Carried, recover, settle
-from .ingest import Target, fresh_rows, stamp_and_admit, target_of
-from .knowing import TIME
-from .private import hidden_since
+from ...quality import gate
+from ...schemas import shapes
+from ...schemas.errors import CommitConflictError
+from ...storage.catalog import Catalog, replay_cursor
+from ...storage.locks import deriving
+from ...storage.quarantine import REJECTED_AGAIN, last_rejections, waiting
+from .. import resolving, sources
+from ..carried import Carried, recover, settle
+from ..ingest import Target, fresh_rows, stamp_and_admit, target_of
+from ..knowing import TIME
+from ..private import hidden_since
+from ..run import Run
+from ..sources.batch import Rows
 from .rejected_again import news, reasons_of
-from .run import Run
-from .sources.batch import Rows
 
 BATCH_ROWS = 10_000  # in one commit, which carries what became of each
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import polars as pl
 
-from ..quality.expectation import PERSONAL
-from ..quality.quality_report import QualityData, render_quality
-from ..quality.report_checks import BEFORE
-from ..quality.report_commits import CommitSeen
-from ..quality.report_rows import FailedRow
-from ..schemas.contract import Contract, Emit
-from ..storage.catalog import Catalog
-from ..storage.quarantine import waiting
-from .carried import VERDICT_KEY
+from ...quality.expectation import PERSONAL
+from ...quality.reports.checks import BEFORE
+from ...quality.reports.commits import CommitSeen
+from ...quality.reports.quality_report import QualityData, render_quality
+from ...quality.reports.rows import FailedRow
+from ...schemas.contract import Contract, Emit
+from ...storage.catalog import Catalog
+from ...storage.quarantine import waiting
+from ..carried import VERDICT_KEY
+from ..resolving.mapping import columns_read
 from .report import ReportResult, check_place, masked, outcomes, verdicts_of, written
-from .resolving.mapping import columns_read
 
 REASONS_MAX = 8  # of which rows are shown
 ROWS_OF_REASON = 2

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..schemas import shapes, times
+from ...schemas import shapes, times
 from . import page
-from .report_checks import changes_section, every_section, failing_section, histories, with_refusals
-from .report_commits import CommitSeen, commits_sections
-from .report_rows import FailedRow, quarantine_section, rows_section
+from .checks import changes_section, every_section, failing_section, histories, with_refusals
+from .commits import CommitSeen, commits_sections
+from .rows import FailedRow, quarantine_section, rows_section
 
 GATED = ("events", "content")  # what comes in from outside; all else reclake derives itself
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from ..quality import gate
-from ..schemas import shapes
-from ..storage.catalog import Catalog
-from ..storage.erasure import Doomed, erase
-from ..storage.locks import erasing
-from ..storage.quarantine import waiting
-from .knowing import TIME
-from .run import Run
+from ...quality import gate
+from ...schemas import shapes
+from ...storage.catalog import Catalog
+from ...storage.erasure import Doomed, erase
+from ...storage.locks import erasing
+from ...storage.quarantine import waiting
+from ..knowing import TIME
+from ..run import Run
 
 EXPIRED = "expired"
 

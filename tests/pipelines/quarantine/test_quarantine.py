@@ -11,9 +11,9 @@ import pytest
 
 import reclake
 from reclake.cli.main import main
-from reclake.pipelines.decoded import decoded
-from reclake.pipelines.replay import outstanding
-from reclake.pipelines.retention import Expired, expire
+from reclake.pipelines.quarantine.decoded import decoded
+from reclake.pipelines.quarantine.replay import outstanding
+from reclake.pipelines.quarantine.retention import Expired, expire
 from reclake.pipelines.run import Run
 from reclake.schemas.errors import LakeBusyError
 from reclake.schemas.times import US_PER_DAY
@@ -110,7 +110,7 @@ def test_an_expiry_that_was_killed_before_the_bytes_went_is_finished(
 
     before = (DAYS + 1) * US_PER_DAY
     with monkeypatch.context() as patch:
-        patch.setattr("reclake.pipelines.retention.erase", killed)
+        patch.setattr("reclake.pipelines.quarantine.retention.erase", killed)
         with pytest.raises(KeyboardInterrupt):
             expire(lake.catalog, before_us=before, run=on_day(5))
     assert outstanding(lake.catalog).height == 1

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from . import numbers, page
-from .periods import plain_name
-from .report_checks import WORDS
-from .report_rows import short
+from .. import numbers
+from ..periods import plain_name
+from . import page
+from .checks import WORDS
+from .rows import short
 
 VERDICTS_MAX = 60
 UNMET_MAX = 4  # of a verdict

@@ -6,9 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from . import charts, numbers, page
+from .. import numbers
+from ..periods import STATES, check_name, place, plain_name, state
+from . import charts, page
 from .charts import Cell, Point
-from .periods import STATES, check_name, place, plain_name, state
 
 REASONS_MAX = 40
 STATE_NAMES = (

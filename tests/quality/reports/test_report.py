@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from reclake.quality.correlation import correlate_days, daily_metrics, daily_quality
-from reclake.quality.report import ReportData, render
+from reclake.quality.reports.report import ReportData, render
 from reclake.schemas import shapes
 
 FIRST = date(2022, 5, 1)

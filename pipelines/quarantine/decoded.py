@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..schemas.contract import Contract
-from ..schemas.errors import ReclakeError
-from ..storage.catalog import Catalog
-from . import resolving, sources
-from .private import hidden_since
+from ...schemas.contract import Contract
+from ...schemas.errors import ReclakeError
+from ...storage.catalog import Catalog
+from .. import resolving, sources
+from ..private import hidden_since
 
 
 def decoded(catalog: Catalog, rows: pl.DataFrame) -> list[dict[str, Any] | None]:

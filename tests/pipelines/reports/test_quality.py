@@ -15,10 +15,10 @@ import pytest
 from browser import Knocks, Page, browsing
 
 import reclake
-from reclake.pipelines.report_quality import Mask, failed_row, gather_quality
+from reclake.pipelines.reports.quality import Mask, failed_row, gather_quality
 from reclake.pipelines.run import Run
 from reclake.quality.expectation import PERSONAL
-from reclake.quality.quality_report import render_quality
+from reclake.quality.reports.quality_report import render_quality
 from reclake.schemas.contract import Contract, shipped
 from reclake.schemas.errors import GateError
 from reclake.schemas.times import to_us

@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from . import charts, numbers, page
+from .. import numbers
+from ..periods import STATES, check_name, place, state
+from . import charts, page
 from .charts import Tick
-from .periods import STATES, check_name, place, state
 
 WORDS = {"pass": "met", "warn": "warning", "quarantine": "quarantined", "stop": "stopped"}
 _KEY = ("check", "column", "variant")

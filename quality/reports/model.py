@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from . import charts, numbers, page
+from .. import numbers
+from ..correlation import MEASURES, MIN_DAYS
+from . import charts, page
 from .charts import Mark, Point, Row
-from .correlation import MEASURES, MIN_DAYS
 
 VALUES_MAX = 8  # values of a slice shown, those with most samples
 CLASS_MIN = 10  # positives and negatives below which an AUC is noise and is not drawn

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..quality.correlation import CORRELATION, correlate_days, daily_metrics, daily_quality
-from ..schemas import shapes
-from ..storage.catalog import Catalog
+from ...quality.correlation import CORRELATION, correlate_days, daily_metrics, daily_quality
+from ...schemas import shapes
+from ...storage.catalog import Catalog
 
 SEED = 20220501  # of bootstrap and permutations: part of the method, so that the same rows give the same interval
 

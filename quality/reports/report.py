@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..schemas import shapes, times
-from . import charts, numbers, page
-from .report_model import correlation_section, metrics_section
-from .report_quality import history_section, quarantine_section
-from .report_samples import labels_section, lengths_section
+from ...schemas import shapes, times
+from .. import numbers
+from . import charts, page
+from .model import correlation_section, metrics_section
+from .quality_sections import history_section, quarantine_section
+from .samples import labels_section, lengths_section
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from reclake.pipelines.report import build_report, gather
+from reclake.pipelines.reports.report import build_report, gather
 from reclake.quality import gate
 from reclake.schemas import shapes
 from reclake.schemas.contract import shipped

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from . import charts, numbers, page
+from .. import numbers
+from ..statistics import wilson
+from . import charts, page
 from .charts import Point
-from .statistics import wilson
 
 DAYS_MAX = 60  # a page must stay readable
 

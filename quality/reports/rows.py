@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from . import charts, numbers, page
+from .. import numbers
+from ..periods import plain_name
+from . import charts, page
 from .charts import Point
-from .periods import plain_name
 
 BARS_MAX = 12
 DAYS_MAX = 60

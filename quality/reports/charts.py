@@ -1,6 +1,6 @@
 """Charts as inline SVG: pure functions from plain values to strings. No dependency, no script, no external load.
 
-Colours come from CSS classes (`quality/report.css` gives them light and dark values), so a chart holds none. Every
+Colours come from CSS classes (`page.py` gives them light and dark values), so a chart holds none. Every
 text is escaped here; callers pass plain strings. Lengths are SVG user units; a chart scales to its container.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from . import numbers
-from .numbers import count, percent
+from .. import numbers
+from ..numbers import count, percent
 
 Format = Callable[[float], str]
 CHARACTER = 7.3  # the mean width of a character at the 13-unit size that charts are set in

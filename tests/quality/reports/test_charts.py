@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from reclake.quality import charts, numbers
-from reclake.quality.charts import DECIMAL, PERCENT, Cell, Mark, Point, Row
+from reclake.quality import numbers
+from reclake.quality.reports import charts
+from reclake.quality.reports.charts import DECIMAL, PERCENT, Cell, Mark, Point, Row
 
 NASTY = '<script>alert("x")</script> & \' ]]>'
 

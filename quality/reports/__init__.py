@@ -1,0 +1,1 @@
+"""Pages of reports, drawn from frames that somebody else gathered: one HTML file each, asking nobody for anything."""

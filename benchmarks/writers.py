@@ -76,6 +76,12 @@ def source(number: int) -> pl.DataFrame:
     )
 
 
+def spoilt(frame: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The same rows, of which a share has a watch time below zero."""
+    bad = pl.int_range(pl.len()) % 100 < share * 100
+    return frame.with_columns(watch_ms=pl.when(bad).then(-1).otherwise("watch_ms"))
+
+
 Measured = tuple[float, float, list[float], int]
 
 
@@ -103,13 +109,15 @@ def produce(append: Callable[[int, int], None], producers: int, batches: int) ->
     return seconds, cpu, [value for each in latencies for value in each], sum(failed)
 
 
-def outcome(uri: str, measured: Measured, sent: int, options: dict[str, str] | None = None) -> Outcome:
-    """Read the table back: what did not fail must be there once."""
+def outcome(
+    uri: str, measured: Measured, sent: int, options: dict[str, str] | None = None, good: int = ROWS
+) -> Outcome:
+    """Read the table back: what did not fail must be there once, `good` rows of each batch."""
     seconds, cpu, latencies, failed = measured
     provider: dict[str, None] = {} if options is None else {"credential_provider": None}
     found = pl.scan_delta(uri, storage_options=options, **provider)
     held = found.select(pl.len(), pl.col("event_id").n_unique().alias("ids")).collect().row(0)
-    assert held == ((sent - failed) * ROWS,) * 2, f"{uri}: {held} rows and ids of {(sent - failed) * ROWS}"
+    assert held == ((sent - failed) * good,) * 2, f"{uri}: {held} rows and ids of {(sent - failed) * good}"
     opening = []
     for _ in range(5):
         began = time.perf_counter()
@@ -205,9 +213,9 @@ def group_commits(folder: Path, batches: int) -> Outcome:
     return outcome(table.uri, measured, PRODUCERS * batches)
 
 
-def event_writer(folder: Path, batches: int) -> Outcome:
+def event_writer(folder: Path, batches: int, bad: float = 0.0) -> Outcome:
     lake = reclake.Lake.create(folder / "lake")
-    frames = [source(n) for n in range(PRODUCERS)]
+    frames = [spoilt(source(n), bad) for n in range(PRODUCERS)]
     ids = pl.Series(event_ids(PRODUCERS * batches))
     with lake.writer("events") as writer:
 
@@ -216,7 +224,8 @@ def event_writer(folder: Path, batches: int) -> Outcome:
             writer.append(frame, producer=f"p{producer}", number=number + 1)
 
         measured = produce(append, PRODUCERS, batches)
-    return outcome(lake.catalog.table("events").uri, measured, PRODUCERS * batches)
+    good = spoilt(source(0), bad).filter(pl.col("watch_ms") >= 0).height
+    return outcome(lake.catalog.table("events").uri, measured, PRODUCERS * batches, good=good)
 
 
 def raw_delta(folder: Path, batches: int) -> Outcome:

@@ -63,7 +63,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
             )
             found.append(findings(admission, refused_reasons(batch, resolved)))
             stop_reason = stop_reason or admission.stop_reason
-            rejected = rejected_rows(batch, resolved, admission)
+            rejected = rejected_rows(batch, resolved, admission.rejected)
             rows += batch.source_rows
             read += resolved.rows.height + refused
             admitted += admission.admitted.rows.num_rows

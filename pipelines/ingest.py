@@ -227,7 +227,7 @@ def ingest_batch(
         )
         if admission.verdict == "stop":
             _stop(target, admission, verdict, source_name, batch, counts.findings)
-        rejected = rejected_rows(batch, resolved, admission)
+        rejected = rejected_rows(batch, resolved, admission.rejected)
         _quarantine(target, batch, rejected, source_name=source_name, key=key, at_us=arrival_us, run=run)
         carried = Carried(cursor, batch.end_row, verdict)
         try:
@@ -369,9 +369,18 @@ def _quarantine(
 
 
 def quarantine_rows(
-    target: Target, rejected: pl.DataFrame, *, source_name: str, key: str, at_us: int, run: Run
+    target: Target,
+    rejected: pl.DataFrame,
+    *,
+    source_name: str | pl.Series,
+    key: str | pl.Series,
+    at_us: int,
+    run: Run,
 ) -> gate.Admitted:
-    """Rejected events (see `rejected_rows`) as rows of the quarantine table."""
+    """Rejected events (see `rejected_rows`) as rows of the quarantine table.
+
+    Of several sources there is a `source_name` and a `key` for each row.
+    """
     rows = rejected.with_columns(
         pl.format("{}-{}-{}", pl.lit(key), "row", "emit").alias("quarantine_id"),
         pl.lit(target.contract.name).alias("contract"),
@@ -392,17 +401,20 @@ def refused_reasons(batch: sources.SourceBatch, resolved: resolving.Resolved) ->
     ]
 
 
-def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, admission: gate.Admission) -> pl.DataFrame:
-    """Kernel: every rejected event of a batch: source row, emit, format, raw bytes and reasons."""
+def rejected_rows(batch: sources.SourceBatch, resolved: resolving.Resolved, rejected: pl.DataFrame) -> pl.DataFrame:
+    """Kernel: every rejected event of a batch: source row, emit, format, raw bytes and reasons.
+
+    `rejected`: those of the resolved rows that the gate rejected, see gate.Admission.
+    """
     places = resolved.rows.select("_row", "_emit")
-    at_gate = places[admission.rejected["index"].to_numpy()].with_columns(admission.rejected["reasons"])
+    at_gate = places[rejected["index"].to_numpy()].with_columns(rejected["reasons"])
     frames = [f.select("_row", "_emit", "reasons") for f in (resolved.rejected, at_gate) if f.height]
     parts = []
     if frames:
-        rejected = pl.concat(frames).sort("_row", "_emit")
-        indexes = rejected["_row"].to_numpy()
+        events = pl.concat(frames).sort("_row", "_emit")
+        indexes = events["_row"].to_numpy()
         parts.append(
-            rejected.select(
+            events.select(
                 pl.Series("row", batch.rows[indexes], dtype=pl.Int64),
                 pl.col("_emit").cast(pl.Int32).alias("emit"),
                 pl.lit("json").alias("format"),

@@ -100,10 +100,10 @@ class _Sent:
 class _Gated(Batch):
     """A batch behind its gate. `sealed_us` is what it was stamped by; the counts are final once it is judged.
 
-    `rejected`: see ingest.rejected_rows; None where there are none.
+    `rejected`: rows for the quarantine; None where there are none.
     """
 
-    rejected: pl.DataFrame | None
+    rejected: gate.Admitted | None
     admission: gate.Admission
     facts: _Facts
     sealed_us: int | None
@@ -199,16 +199,8 @@ class EventWriter:
         quarantined = []
         for one, gated in zip(sent, self._gate_all(sent), strict=True):
             answers.append(_StoppedError(gated) if gated.admission.verdict == "stop" else gated)
-            if gated.admission.verdict != "stop" and gated.rejected is not None:
-                rejected = quarantine_rows(
-                    self._target,
-                    gated.rejected,
-                    source_name=one.producer,
-                    key=f"{one.cursor}/{one.number}",
-                    at_us=gated.facts["at_us"],
-                    run=self._run,
-                )
-                quarantined.append(self._quarantine.offer(Batch(rejected, one.transactions)))
+            if gated.rejected is not None:
+                quarantined.append(self._quarantine.offer(Batch(gated.rejected, one.transactions)))
         for written in quarantined:
             written.result()
         return answers
@@ -228,10 +220,10 @@ class EventWriter:
     def _gate_alike(self, sent: Sequence[_Sent]) -> list[_Gated]:
         """Resolve, stamp and gate; the verdicts as they are if nothing turns out to be a duplicate."""
         target, sealed_us, arrival_us = self._target, self._sealed_us, self._run.now_us()
-        frame = pl.concat([one.frame for one in sent], rechunk=True) if len(sent) > 1 else sent[0].frame
+        source = _whole([one.source for one in sent])
         ends = np.cumsum([one.frame.height for one in sent])
-        resolved = resolving.resolve(frame, target.contract)
-        if len(sent) > 1 and (resolved.rejected.height or target.suite.learning):
+        resolved = resolving.resolve(source.frame, target.contract)
+        if len(sent) > 1 and target.suite.learning:  # the bounds are those of a batch's day
             return [self._gate_alike([one])[0] for one in sent]
         stamped = stamp(
             resolved.rows.drop("_row", "_emit"),
@@ -242,6 +234,9 @@ class EventWriter:
         )
         of_batch = np.searchsorted(ends, resolved.rows["_row"].to_numpy(), side="right")
         counts = np.bincount(of_batch, minlength=len(sent))
+        refused = np.bincount(
+            np.searchsorted(ends, resolved.rejected["_row"].to_numpy(), side="right"), minlength=len(sent)
+        ) + [len(one.source.undecodable) for one in sent]
         rows = stamped.select(target.schema.names).to_arrow()
         starts = np.cumsum(counts) - counts
         admissions = gate.admit_each(
@@ -253,17 +248,14 @@ class EventWriter:
             verdict_ids=[one.verdict_id for one in sent],
             quarantine_limit=target.contract.quarantine_limit,
             quarantine_limit_rows=target.contract.quarantine_limit_rows,
+            refused_before=refused.tolist(),
             absent=resolved.absent,
         )
         told = _days_and_lateness(stamped, of_batch, happened(target.contract))
+        rejected = self._for_quarantine(sent, source, resolved, admissions, counts, arrival_us)
         gated = []
         for i, (one, judged) in enumerate(zip(sent, admissions, strict=True)):
             admission = replace(judged, admitted=judged.admitted.stored_as(target.stored))
-            refused = resolved.rejected.height + len(one.source.undecodable)
-            quarantined = refused + admission.rejected.height
-            if quarantined and len(sent) > 1:
-                gated += self._gate_alike([one])
-                continue
             event_day, late = told.get(i, (None, 0))
             facts: _Facts = {
                 "run_id": self._run.id,
@@ -271,15 +263,51 @@ class EventWriter:
                 "table": target.table.name,
                 "source": one.producer,
                 "event_day": event_day,
-                "read": int(counts[i]) + refused,
-                "quarantined": quarantined,
+                "read": int(counts[i] + refused[i]),
+                "quarantined": int(refused[i]) + admission.rejected.height,
                 "late": late,
             }
-            rejected = None
-            if quarantined:
-                rejected = rejected_rows(one.source, resolved, admission)
-            gated.append(_judged(admission, admission.admitted, facts, {one.cursor: one.number}, sealed_us, rejected))
+            gated.append(_judged(admission, admission.admitted, facts, one.transactions, sealed_us, rejected.get(i)))
         return gated
+
+    def _for_quarantine(
+        self,
+        sent: Sequence[_Sent],
+        source: SourceBatch,
+        resolved: resolving.Resolved,
+        admissions: Sequence[gate.Admission],
+        counts: npt.NDArray[np.int64],
+        at_us: int,
+    ) -> dict[int, gate.Admitted]:
+        """For each batch that has some, and is not stopped, its rejected events as rows of the quarantine.
+
+        `source` and `resolved` are those of all batches, in which the gate saw `counts` rows of each.
+        """
+        starts = (np.cumsum(counts) - counts).tolist()
+        at_gate = [
+            one.rejected.with_columns(pl.col("index") + start) for one, start in zip(admissions, starts, strict=True)
+        ]
+        events = rejected_rows(source, resolved, pl.concat(at_gate))
+        if not events.height:
+            return {}
+        ends = np.cumsum([one.source.end_row for one in sent])
+        of_batch = np.searchsorted(ends, events["row"].to_numpy(), side="right")
+        going = np.array([one.verdict != "stop" for one in admissions])[of_batch]
+        events, of_batch = events.filter(going), of_batch[going]
+        names = pl.DataFrame(
+            {"source": [one.producer for one in sent], "key": [f"{one.cursor}/{one.number}" for one in sent]}
+        )[of_batch]
+        offsets = np.append(0, ends[:-1])[of_batch]
+        rows = quarantine_rows(
+            self._target,
+            events.with_columns(pl.col("row") - pl.Series(offsets)),
+            source_name=names["source"],
+            key=names["key"],
+            at_us=at_us,
+            run=self._run,
+        )
+        sizes = np.bincount(of_batch, minlength=len(sent)).tolist()
+        return {i: part for i, part in enumerate(rows.parts(sizes)) if sizes[i]}
 
     def _judge(self, batches: Sequence[_Gated], tail: LogTail) -> Sequence[_Gated | Exception]:
         """Leave out events that are there, or in an earlier batch of the group; send back what a seal overtook."""
@@ -342,6 +370,25 @@ class EventWriter:
         )
 
 
+def _whole(sources: Sequence[SourceBatch]) -> SourceBatch:
+    """Batches of the same columns as one whose rows are theirs, one batch's after the other's."""
+    if len(sources) == 1:
+        return sources[0]
+    ends = np.cumsum([source.end_row for source in sources]).tolist()
+    starts = [0, *ends[:-1]]
+    return SourceBatch(
+        frame=pl.concat([source.frame for source in sources], rechunk=True),
+        rows=np.concatenate([source.rows + start for source, start in zip(sources, starts, strict=True)]),
+        first_row=0,
+        end_row=ends[-1],
+        undecodable=tuple(
+            replace(bad, row=bad.row + start)
+            for source, start in zip(sources, starts, strict=True)
+            for bad in source.undecodable
+        ),
+    )
+
+
 def _without(batch: _Gated, fresh: pl.Series) -> _Gated:
     kept = batch.admitted.keep(fresh)
     return _judged(batch.admission, kept, batch.facts, batch.transactions, batch.sealed_us, batch.rejected)
@@ -372,7 +419,7 @@ def _judged(
     facts: _Facts,
     transactions: Mapping[str, int],
     sealed_us: int | None,
-    rejected: pl.DataFrame | None,
+    rejected: gate.Admitted | None,
 ) -> _Gated:
     """A batch with what is left of its rows, and the verdict that says so."""
     duplicates = admission.admitted.rows.num_rows - kept.rows.num_rows

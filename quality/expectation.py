@@ -45,7 +45,8 @@ class RowCheck:
 
     `fails` has no nulls. `evaluated` is a count: what `mostly` is a share of. `got` is evaluated on failing rows only.
     `together`: the columns of whose values rows are looked at together (is there another of the same?); of most checks
-    there are none, as they look at a row alone.
+    there are none, as they look at a row alone. `vouched`: a row may pass because of one of those, as an outcome does
+    because of its exposure; elsewhere more rows can only make more fail.
     """
 
     type: str
@@ -57,6 +58,7 @@ class RowCheck:
     evaluated: pl.Expr
     got: pl.Expr
     together: frozenset[str] = frozenset()
+    vouched: bool = False
 
     def masked(self) -> RowCheck:
         """The same check, of a column whose values nobody is to be shown."""

@@ -21,9 +21,10 @@ from ..schemas.errors import GateError
 from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
 from .conform import check_shape, exactly, same
-from .expectation import BatchCheck, RowCheck
-from .reasons import REJECTED, Failure, collect, missing, texts
-from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_counts, of_schema, told
+from .jointly import judge_each, merged
+from .judging import judge
+from .reasons import INDEX, REJECTED, collect, missing
+from .results import CheckResult, told
 from .suite import CompiledSuite, frame_of
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
@@ -64,6 +65,23 @@ class Admitted:
             )
         rows = self.rows if kept.all() else self.rows.filter(pa.array(kept))
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
+
+    def parts(self, sizes: Sequence[int]) -> list[Admitted]:
+        """The rows in consecutive parts of so many rows: parts of an admitted batch are admitted too."""
+        if sum(sizes) != self.rows.num_rows or min(sizes, default=0) < 0:
+            raise GateError("not the sizes of parts of these rows", expected=self.rows.num_rows, got=list(sizes))
+        starts = np.cumsum([0, *sizes[:-1]]).tolist()
+        return [
+            Admitted(
+                self.rows.slice(start, size),
+                self.contract,
+                self.contract_version,
+                self.verdict_id,
+                _SEAL,
+                (self.rows, start),
+            )
+            for start, size in zip(starts, sizes, strict=True)
+        ]
 
     def stored_as(self, schema: pa.Schema) -> Admitted:
         """The same rows as a table keeps them: the columns of `schema` in the order of the rows', under its names and
@@ -106,8 +124,9 @@ def _whole(parts: Sequence[Admitted]) -> pa.Table | None:
     if parts[0].part_of is None:
         return None
     whole = parts[0].part_of[0]
-    places = {part.part_of[1] for part in parts if part.part_of is not None and part.part_of[0] is whole}
-    complete = len(places) == len(parts) and sum(part.rows.num_rows for part in parts) == whole.num_rows
+    some = [part for part in parts if part.rows.num_rows]
+    places = {part.part_of[1] for part in some if part.part_of is not None and part.part_of[0] is whole}
+    complete = len(places) == len(some) and sum(part.rows.num_rows for part in some) == whole.num_rows
     return whole if complete else None
 
 
@@ -156,10 +175,8 @@ def admit(
     check_shape(batch, schema, contract)
     _check_suite(suite, schema, contract)
     frame = frame_of(batch, suite)
-    nulls = missing(batch, schema)
-    checks, failures, unknown = _judge(suite, frame, batch.num_rows, absent)
-    checks.insert(0, of_schema(nulls, batch.num_rows))
-    failures[:0] = [Failure(SCHEMA, path, "error", "not null", rows, pl.lit("null")) for path, rows in nulls]
+    judged = judge(suite, suite.run(frame), frame, missing(batch, schema), absent)
+    checks, failures = judged.checks, list(judged.failures.values())
 
     rejected = np.zeros(batch.num_rows, dtype=np.bool_)
     for failure in failures:
@@ -167,14 +184,14 @@ def admit(
             rejected[failure.rows] = True
     out = int(rejected.sum()) + refused_before
     all_rows = batch.num_rows + refused_before
-    stop_reason = unknown or _stop_reason(checks, out, all_rows, quarantine_limit, quarantine_limit_rows)
+    stop_reason = judged.unknown or _stop_reason(checks, out, all_rows, quarantine_limit, quarantine_limit_rows)
     rows = batch.slice(0, 0) if stop_reason else batch
     if rejected.any() and not stop_reason:
         rows = batch.filter(pa.array(~rejected))
     return Admission(
         admitted=Admitted(exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
         rejected=collect(frame, failures, rejected) if rejected.any() else _NONE_REJECTED.clone(),
-        checks=tuple(checks),
+        checks=checks,
         verdict=_verdict(checks, stop_reason, any_rejected=out > 0),
         stop_reason=stop_reason,
     )
@@ -190,13 +207,15 @@ def admit_each(
     verdict_ids: Sequence[str],
     quarantine_limit: float = 1.0,
     quarantine_limit_rows: int | None = None,
+    refused_before: Sequence[int] | None = None,
     absent: Collection[str] = (),
 ) -> list[Admission]:
-    """What `admit` says of each batch, in the time that one large batch takes where nearly all rows are good.
+    """What `admit` says of each batch, in about the time that one large batch takes.
 
-    The checks run over all rows together. A batch none of whose rows fails there fails none by itself: checks of rows
-    look at a row alone, or for rows like it. The others, and all of a suite with checks of a batch, are judged alone.
+    The checks run over all rows together, as far as that gives the answers that each batch would have alone: see
+    `jointly`. What was admitted of all batches is one table, of which each has its part.
     """
+    refused = [0] * len(batches) if refused_before is None else refused_before
 
     def alone(i: int) -> Admission:
         return admit(
@@ -208,50 +227,50 @@ def admit_each(
             verdict_id=verdict_ids[i],
             quarantine_limit=quarantine_limit,
             quarantine_limit_rows=quarantine_limit_rows,
+            refused_before=refused[i],
             absent=absent,
         )
 
     alike = all(batch.schema == batches[0].schema for batch in batches[1:])
-    if len(batches) < 2 or not alike or not all(isinstance(check, RowCheck) for check in suite.checks):
+    if len(batches) < 2 or not alike:
         return [alone(i) for i in range(len(batches))]
     check_shape(batches[0], schema, contract)
     _check_suite(suite, schema, contract)
     whole = pa.concat_tables(batches).combine_chunks()
     frame = frame_of(whole, suite)
-    ends = np.cumsum([batch.num_rows for batch in batches])
-    failing = [rows for _, rows in missing(whole, schema)]
-    answers = suite.run(frame)
-    if any(name.endswith(".error") for name in answers):
-        return [alone(i) for i in range(len(batches))]
-    failing += [answers[f"{i}.fails"].to_numpy() for i in range(len(suite.checks))]
-    bad = set(np.unique(np.searchsorted(ends, np.concatenate([np.empty(0, np.int64), *failing]), side="right")))
-    whole_counts = [int(answers[f"{i}.evaluated"]) for i in range(len(suite.checks))]
-    evaluated = [tuple(counts) for counts in suite.evaluated_each(frame, ends, whole_counts).tolist()]
-    exact = exactly(whole, schema, contract)
-    met: dict[tuple[int, tuple[int, ...]], tuple[CheckResult, ...]] = {}  # most batches look alike
+    sizes = np.array([batch.num_rows for batch in batches])
+    starts = np.cumsum(sizes) - sizes
+    nulls = missing(whole, schema)
+    judged = judge_each(suite, batches, frame, nulls, absent)
+    rejected = np.zeros(whole.num_rows, dtype=np.bool_)
+    for one, start in zip(judged, starts, strict=True):
+        for failure in one.failures.values():
+            if failure.severity != "warning":
+                rejected[failure.rows + start] = True
+    out = np.add.reduceat(np.append(rejected, False), starts) * (sizes > 0) + refused
+    stops = [
+        one.unknown or _stop_reason(one.checks, int(o), int(size) + r, quarantine_limit, quarantine_limit_rows)
+        for one, o, size, r in zip(judged, out, sizes, refused, strict=True)
+    ]
+    keep = ~(rejected | np.repeat(np.array([stop is not None for stop in stops]), sizes))
+    exact = exactly(whole if keep.all() else whole.filter(pa.array(keep)), schema, contract)
+    kept = np.add.reduceat(np.append(keep, False), starts) * (sizes > 0)
+    reasons = _NONE_REJECTED
+    if rejected.any():
+        reasons = collect(frame, merged([path for path, _ in nulls], judged, starts), rejected)
+    bounds = np.searchsorted(reasons[INDEX].to_numpy(), np.append(starts, whole.num_rows))
+    begins = np.cumsum(kept) - kept
     admissions = []
-    for i, end in enumerate(ends):
-        if i in bad:
-            admissions.append(alone(i))
-            continue
-        size = batches[i].num_rows
-        checks = met.get((size, evaluated[i]))
-        if checks is None:
-            checks = met[size, evaluated[i]] = (
-                of_schema([], size),
-                *(
-                    not_there(check, count, size, absent) or of_counts(check, count, 0, True, None)
-                    for check, count in zip(suite.checks, evaluated[i], strict=True)
-                    if isinstance(check, RowCheck)
-                ),
-            )
-        if _stop_reason(checks, 0, size, quarantine_limit, quarantine_limit_rows) is not None:
-            admissions.append(alone(i))
-            continue
-        verdict = _verdict(checks, None, any_rejected=False)
-        part = exact.slice(end - size, size)
-        admitted = Admitted(part, contract, contract_version, verdict_ids[i], _SEAL, (exact, end - size))
-        admissions.append(Admission(admitted, _NONE_REJECTED.clone(), checks, verdict, None))
+    for i, one in enumerate(judged):
+        part = (exact, int(begins[i]))
+        rows = exact.slice(part[1], int(kept[i]))
+        mine = _NONE_REJECTED.clone()
+        if bounds[i] < bounds[i + 1]:
+            mine = reasons.slice(bounds[i], bounds[i + 1] - bounds[i])
+            mine = mine.with_columns(mine[INDEX] - int(starts[i]))
+        admitted = Admitted(rows, contract, contract_version, verdict_ids[i], _SEAL, part)
+        verdict = _verdict(one.checks, stops[i], any_rejected=bool(out[i]))
+        admissions.append(Admission(admitted, mine, one.checks, verdict, stops[i]))
     return admissions
 
 
@@ -285,9 +304,9 @@ def admit_part(
     check_shape(part, schema, name)
     _check_suite(suite, schema, name)
     nulls = missing(part, schema)
-    checks, _, _ = _judge(suite, frame_of(part, suite), part.num_rows, ())
-    rows = exactly(part.slice(0, 0) if nulls else part, schema, name)
-    return Held(rows, _SEAL), (of_schema(nulls, part.num_rows), *checks)
+    frame = frame_of(part, suite)
+    judged = judge(suite, suite.run(frame), frame, nulls, ())
+    return Held(exactly(part.slice(0, 0) if nulls else part, schema, name), _SEAL), judged.checks
 
 
 def admit_whole(
@@ -306,44 +325,6 @@ def admit_whole(
         verdict=_verdict(checks, unmet, any_rejected=False),
         stop_reason=unmet,
     )
-
-
-def _judge(
-    suite: CompiledSuite, frame: pl.DataFrame, rows: int, absent: Collection[str]
-) -> tuple[list[CheckResult], list[Failure], str | None]:
-    """What every check saw, the unmet ones about rows, and why the batch stops where one that rejects has no answer."""
-    answers = suite.run(frame)
-    results: list[CheckResult] = []
-    failures: list[Failure] = []
-    unknown = None
-    for i, check in enumerate(suite.checks):
-        broken = answers.get(f"{i}.error")
-        if broken is not None:
-            results.append(not_evaluated(check, broken))
-            if check.severity != "warning":
-                unknown = unknown or told(results[-1])
-            continue
-        evaluated = int(answers[f"{i}.evaluated"])
-        nothing = not_there(check, evaluated, rows, absent)
-        if nothing is not None:
-            results.append(nothing)
-            continue
-        if isinstance(check, BatchCheck):
-            outcome = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
-            results.append(of_batch(check, evaluated, outcome))
-            continue
-        failing = answers[f"{i}.fails"].to_numpy()
-        success = check.met(evaluated, len(failing))
-        if not len(failing):
-            results.append(of_counts(check, evaluated, 0, success, None))
-            continue
-        rejects = not success and check.severity != "warning"
-        seen = texts(frame, check.got, failing if rejects else failing[:1])
-        results.append(of_counts(check, evaluated, len(failing), success, str(seen[0])))
-        if not success:
-            of = (check.type, column_of(check), check.severity, check.expected)
-            failures.append(Failure(*of, failing, check.got, seen if rejects else None))
-    return results, failures, unknown
 
 
 def _stop_reason(

@@ -6,6 +6,8 @@ Ours, not Great Expectations'; one rule for both. That one time is not before an
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from .columns import HASHABLE, ORDERED
@@ -36,7 +38,7 @@ def outcome_after_exposure(e: Expectation) -> RowCheck:
     shown = pl.when(e.within(column.value == exposure)).then(time.value).min().over([key.raw for key in keys])
     meets = ~column.value.is_in(outcomes) | (shown <= time.value).fill_null(False)
     said = f"after an {exposure} of the same " + ", ".join(key.name for key in keys)
-    return on_present(e, column, meets, said, together=keys)
+    return replace(on_present(e, column, meets, said, together=keys), vouched=True)
 
 
 def label_mature(e: Expectation) -> RowCheck:

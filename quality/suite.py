@@ -20,8 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -92,29 +90,6 @@ class CompiledSuite:
         """The suite of some of its checks, by place."""
         checks = [check for i, check in enumerate(self.checks) if i in kept]
         return self if len(checks) == len(self.checks) else _planned(self.name, checks, self.columns)
-
-    def evaluated_each(
-        self, frame: pl.DataFrame, ends: npt.NDArray[np.int64], whole: Sequence[int]
-    ) -> npt.NDArray[np.int64]:
-        """How many rows each check looks at, of each run of rows that ends before one of `ends` (rising): a row a run.
-
-        `whole` are the counts of all rows: only of a check that looks at some rows and not at others must be counted.
-        """
-        sizes = np.diff(ends, prepend=0)
-        each = np.where(np.asarray(whole, np.int64) > 0, sizes[:, None], 0)
-        some = [i for i, count in enumerate(whole) if 0 < count < frame.height]
-        if some:
-            found = (
-                frame.lazy()
-                .with_columns(pl.Series("", np.repeat(np.arange(len(ends)), sizes)))
-                .group_by("")
-                .agg(self.checks[i].evaluated.cast(pl.Int64).alias(f"{i}") for i in some)
-                .collect(engine="in-memory")
-                .to_numpy()
-            )
-            each[:, some] = 0
-            each[found[:, :1], some] = found[:, 1:]
-        return each
 
 
 def _selected(frame: pl.DataFrame, plan: Sequence[pl.Expr]) -> dict[str, Any]:

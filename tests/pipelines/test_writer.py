@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import reclake
 from reclake.pipelines.run import Run
 from reclake.pipelines.writer import EventWriter
-from reclake.schemas.errors import ReclakeError, SourceError, StorageError
+from reclake.schemas.contract import shipped
+from reclake.schemas.errors import GateError, ReclakeError, SourceError, StorageError
 from reclake.schemas.times import to_us
+from reclake.storage import keys
 
 NOW = to_us("2024-03-05")
 
@@ -174,6 +182,98 @@ def test_events_that_were_erased_may_come_again(lake: reclake.Lake) -> None:
         done = writer.append(rows(range(10)), producer="p", number=2)
     assert done.admitted == gone
     assert len(event_ids(lake)) == 10
+
+
+def mixed(day: int) -> list[pl.DataFrame]:
+    """Batches of which some rows do not resolve, some are refused by the gate, and some producers are stopped."""
+    good = rows(range(day * 1000, day * 1000 + 20)).with_columns(watch_ms=pl.lit(5, pl.Int64))
+    place = pl.int_range(pl.len())
+    negative = good.with_columns(watch_ms=pl.when(place % 7 == 3).then(-1).otherwise("watch_ms"))
+    nameless = good.with_columns(event_type=pl.when(place < 2).then(pl.lit("?!")).otherwise("event_type"))
+    nobody = negative.with_columns(user_id=pl.when(place % 6 == 1).then(pl.lit("nobody")).otherwise("user_id"))
+    twice = nameless.with_columns(event_id=pl.when(place < 3).then(pl.lit("same")).otherwise("event_id"))
+    hopeless = nobody.with_columns(user_id=pl.lit("nobody"))
+    frames = [good, negative, nobody, hopeless, good.clear(), nameless, twice, nobody.head(5)]
+    return [
+        frame.with_columns(pl.col("event_id") + f"-{number}" if number != 6 else pl.col("event_id"))
+        for number, frame in enumerate(frames)
+    ]
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_batches_of_a_group_leave_what_each_would_leave_alone(
+    hashed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(keys.VARIABLE, f"key:{'1f' * 32}")
+    record = shipped("events").avro_schema
+    if hashed:
+        record["fields"][1]["pii"] = "hash"
+    record["fields"] += [{"name": "note", "type": ["null", "string"], "default": None, "field-id": 90}]
+    suite = copy.deepcopy(dict(shipped("events").expectations))
+    suite["expectations"] += [
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "event_id"}, "meta": {"severity": "error"}},
+        {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "watch_ms", "min_value": 5}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "note"}, "meta": {"severity": "warning"}},
+    ]
+    (tmp_path / "mine.avsc").write_text(json.dumps(record))
+    (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+    (tmp_path / "mine.contract.json").write_text(json.dumps({"quarantine_limit": 0.38}))
+    left, said = [], []
+    for together in (True, False):
+        lake = reclake.Lake.create(tmp_path / f"together-{together}", buckets=2)
+        lake.add_contract(tmp_path / "mine.avsc")
+        with lake.writer("mine", run=run()) as writer:
+            said.append(answers_of(writer, mixed(2), together=together))
+        order = {"events": ["event_id"], "quarantine": ["quarantine_id"], "verdicts": ["verdict_id", "check", "column"]}
+        tables = {name: lake.catalog.table(name).scan().collect().sort(by) for name, by in order.items()}
+        left.append(tables | {"verdicts": tables["verdicts"].drop("table_version")})
+    assert said[0] == said[1]
+    counts = [what[1:4] if what[0] == "written" else what[0] for what in said[0]]
+    # The last one has a row that does not resolve and one that the gate refuses, of five.
+    assert counts[:4] == [(20, 20, 0), (20, 17, 3), (20, 13, 7), "stopped"]
+    assert counts[4:] == [(0, 0, 0), (20, 18, 2), (20, 17, 3), "stopped"]
+    for name, mine in left[0].items():
+        assert_frame_equal(mine, left[1][name])
+
+
+def answers_of(writer: EventWriter, batches: list[pl.DataFrame], *, together: bool) -> list[tuple[object, ...]]:
+    """What producers with a batch each were told, one after the other, or (the first one apart) all in one group."""
+    answers: dict[int, tuple[object, ...]] = {}
+
+    def produce(number: int) -> None:
+        try:
+            done = writer.append(batches[number], producer=f"p{number}", number=1)
+            answers[number] = ("written", done.read, done.admitted, done.quarantined, done.duplicates)
+        except GateError as error:
+            answers[number] = ("stopped", str(error).replace(writer._target.catalog.root.name, "lake"))
+
+    threads = [threading.Thread(target=produce, args=(number,)) for number in range(len(batches))]
+    if not together:
+        for thread in threads:
+            thread.start()
+            thread.join()
+        return [answers[number] for number in sorted(answers)]
+    gates, held = [], threading.Event()
+    admit = writer._rows._admit
+    assert admit is not None
+
+    def wait(sent: Sequence[Any]) -> Sequence[Any]:
+        gates.append(len(sent))
+        held.wait(60)
+        return admit(sent)
+
+    writer._rows._admit = wait
+    for thread in threads:
+        thread.start()
+        while not gates:
+            time.sleep(0.001)
+    while len(writer._rows._waiting._waiting) < len(batches) - 1:
+        time.sleep(0.001)
+    held.set()
+    for thread in threads:
+        thread.join()
+    assert gates == [1, len(batches) - 1]
+    return [answers[number] for number in sorted(answers)]
 
 
 @pytest.mark.slow

@@ -331,46 +331,6 @@ def test_every_row_is_admitted_or_rejected_and_never_both(values: list[tuple[Any
     assert admission.admitted.rows.equals(kept.cast(SCHEMA))
 
 
-UNIQUE = ("expect_column_values_to_be_unique", {"column": "id"}, "error")
-MEAN = ("expect_column_mean_to_be_between", {"column": "watch_ms", "max_value": 50}, "warning")
-IF_KIND = ("expect_column_values_to_not_be_null", {"column": "share", "row_condition": 'col("kind")=="click"'}, "error")
-
-
-@pytest.mark.parametrize("checks", [(WATCH, KIND, SHARE), (WATCH, UNIQUE, IF_KIND), (KIND, MEAN), ()])
-@given(
-    values=st.lists(
-        st.lists(
-            st.tuples(
-                st.none() | st.integers(0, 40),
-                st.none() | st.integers(-1, 100),
-                st.none() | st.floats(0, 1.02),
-                st.none() | st.sampled_from(["click", "like", "like", "like", "x"]),
-            ),
-            max_size=5,
-        ),
-        max_size=5,
-    )
-)
-def test_batches_that_are_judged_together_get_the_answers_they_would_get_alone(
-    checks: tuple[Any, ...], values: list[list[tuple[Any, ...]]]
-) -> None:
-    suite = compile_suite(suite_of(*checks), SCHEMA, name="t")
-    batches = [
-        pa.table({n: [row[i] for row in rows] for i, n in enumerate(SCHEMA.names[:4])} | {"at": [None] * len(rows)})
-        .select(SCHEMA.names)
-        .cast(LOOSE)
-        for rows in values
-    ]
-    facts: dict[str, Any] = {"contract": "t", "contract_version": 1, "quarantine_limit": 0.5}
-    together = admit_each(batches, suite, SCHEMA, verdict_ids=[str(i) for i in range(len(batches))], **facts)
-    for i, (batch, found) in enumerate(zip(batches, together, strict=True)):
-        alone = admit(batch, suite, SCHEMA, verdict_id=str(i), **facts)
-        assert found.admitted.rows.equals(alone.admitted.rows)
-        assert found.admitted.verdict_id == str(i)
-        assert found.rejected.equals(alone.rejected)
-        assert (found.checks, found.verdict, found.stop_reason) == (alone.checks, alone.verdict, alone.stop_reason)
-
-
 def test_more_rejected_rows_than_the_limit_stop_the_batch() -> None:
     batch = rows(watch_ms=[-1, -2, 3, 4])
     assert gate(batch, WATCH, quarantine_limit_rows=2).verdict == "quarantine"
@@ -392,23 +352,6 @@ def test_a_check_of_a_column_that_the_source_does_not_have_never_passes(severity
     # One that looks at rows whose values are missing has an answer.
     null = ("expect_column_values_to_be_null", {"column": "watch_ms"}, severity)
     assert gate(batch, null, absent={"watch_ms"}).verdict == "pass"
-
-
-@pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "warn"), ("warning", "warn")])
-def test_batches_together_and_alone_say_the_same_of_a_column_that_is_not_there(
-    severity: str, verdict: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled = compile_suite(suite_of((WATCH[0], WATCH[1], severity), KIND), SCHEMA, name="clicks")
-    more: dict[str, Any] = {"contract": "clicks", "contract_version": 1, "absent": {"watch_ms"}}
-    batches = [rows(kind=["click"]), rows(kind=["like"])]
-    alone = [admit(batch, compiled, SCHEMA, verdict_id=v, **more) for batch, v in zip(batches, ["a", "b"], strict=True)]
-    if verdict != "stop":  # that a source lacks a column is no reason to look at each of its batches by itself
-        monkeypatch.delattr("reclake.quality.gate.admit")
-    together = admit_each(batches, compiled, SCHEMA, verdict_ids=["a", "b"], **more)
-    assert [a.verdict for a in together] == [verdict, verdict]
-    for mine, theirs in zip(together, alone, strict=True):
-        assert (mine.checks, mine.verdict, mine.stop_reason) == (theirs.checks, theirs.verdict, theirs.stop_reason)
-        assert mine.admitted.rows.equals(theirs.admitted.rows)
 
 
 @pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "stop"), ("warning", "warn")])

@@ -10,14 +10,11 @@ import click
 from ..pipelines.ingest import IngestResult
 from ..pipelines.lake import Lake
 from ..pipelines.run import Run
-from ..quality.findings import HEADS
 from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import DEFAULT_BUCKETS
 from .options import ID, TIME, json_option, lake_argument
 from .output import Output, account, count, size
-
-_FINDINGS_MAX = 12
 
 
 @click.command()
@@ -85,8 +82,7 @@ def _notes(lake: Lake, contract: str, result: IngestResult, output: Output) -> N
         output.line(f"        columns that contract {contract} does not read: {', '.join(map(str, ignored))}")  # type: ignore[call-overload]
     if skipped:
         output.line(f"        files of another kind, not read: {', '.join(map(str, skipped))}")  # type: ignore[call-overload]
-    if result.findings:
-        output.table("not as expected", list(HEADS), [list(one.line) for one in result.findings[:_FINDINGS_MAX]])
+    output.findings(result.findings)
     if flat["quarantined"]:
         output.line(f"        more: reclake quarantine list {lake.catalog.root} --contract {contract}")
 
@@ -155,6 +151,9 @@ def seal(lake: str, through: int | None, engine: str, ignore_watermarks: bool, m
         output.line(
             f"        {count(waiting)} events wait that are known later: without available_at, from their arrival"
         )
+    output.findings(result.findings)
+    if result.findings:
+        output.line(f"        more: reclake report quality {lake}")
     output.result({"step": "seal", "seconds": seconds} | _flat(result))
 
 

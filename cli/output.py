@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..pipelines.run import Run
 from ..schemas.errors import ReclakeError
 
+if TYPE_CHECKING:
+    from ..quality.findings import Finding
+
 _SHOW_AFTER_S = 1.0
 _PLAIN_EVERY_S = 5.0
+_FINDINGS_MAX = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,13 @@ class Output:
             table.add_row(*["" if cell is None else str(cell) for cell in row])
         # A pipe has no width of its own, and a folded table is no use to grep.
         Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+    def findings(self, found: Sequence[Finding]) -> None:
+        """What a gate found, for people: one short table, or nothing."""
+        if found and not self.machine:
+            from ..quality.findings import HEADS
+
+            self.table("not as expected", list(HEADS), [list(one.line) for one in found[:_FINDINGS_MAX]])
 
     def result(self, value: object) -> None:
         """The one object for machines."""

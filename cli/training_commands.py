@@ -35,6 +35,9 @@ def samples(lake: str, recipe: str, day: str, machine: bool) -> None:
         f"samples {result.day}: {count(result.rows)} samples = {count(result.exposures)} exposures"
         f" + {count(result.negatives)} negatives{before}; {positives}; {count(result.mature)} mature   {seconds:.1f} s"
     )
+    output.findings(result.findings)
+    if result.findings:
+        output.line(f"        more: reclake report quality {lake}")
     output.result({"step": "samples", "seconds": seconds} | plain(result))
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from ..quality.findings import Finding
 from ..schemas import recipe as recipes
 from ..schemas import shapes
 from ..schemas.buckets import bucket_groups, xxhash64
@@ -37,7 +38,9 @@ _READ = ("user_id", "item_id", "event_id", "event_type", "event_time", "known_at
 
 @dataclass(frozen=True, slots=True)
 class SamplesResult:
-    """What one day of a sample set holds. `version` is the sample table's."""
+    """What one day of a sample set holds. `version` is the sample table's. `findings`: what was not as expected of
+    samples that were made now.
+    """
 
     recipe: str
     day: str
@@ -48,6 +51,7 @@ class SamplesResult:
     positives: dict[str, int]
     version: int
     made_before: bool
+    findings: tuple[Finding, ...] = ()
 
 
 def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None = None) -> SamplesResult:
@@ -86,13 +90,14 @@ def samples(catalog: Catalog, recipe: str | Path, *, day: Time, run: Run | None 
     if (table.transaction(transaction) or 0) >= final_at:
         restored(catalog, table, (transaction, table.transaction(transaction) or 0))
         made = table.scan().filter(pl.col("day") == from_us(start).date()).collect()
-        return _result(made, known, start, table.version, True)
+        return _result(made, known, start, table.version, made_before=True)
     with deriving(catalog.root):
         rows = assemble_day(catalog, known, start_us=start, sealed_us=sealed, run=run).select(schema.names)
         columns = feature_columns(known, schema, table.schema() if table.exists else pa.schema([]))
         schema = pa.schema([field.with_name(columns.get(field.name, field.name)) for field in schema])
-        version = _publish(catalog, known, rows.rename(columns), schema, start_us=start, final_at=final_at, run=run)
-    return _result(rows, known, start, version, False)
+        named = rows.rename(columns)
+        version, found = _publish(catalog, known, named, schema, start_us=start, final_at=final_at, run=run)
+    return _result(rows, known, start, version, found, made_before=False)
 
 
 def _add_suite(catalog: Catalog, recipe: Recipe, path: Path, schema: pa.Schema) -> None:
@@ -104,8 +109,12 @@ def _add_suite(catalog: Catalog, recipe: Recipe, path: Path, schema: pa.Schema) 
 
 def _publish(
     catalog: Catalog, recipe: Recipe, rows: pl.DataFrame, schema: pa.Schema, *, start_us: int, final_at: int, run: Run
-) -> int:
-    """Put a day's samples in place of those that were there, once their suite lets them through; the version."""
+) -> tuple[int, tuple[Finding, ...]]:
+    """Put a day's samples in place of those that were there, once their suite lets them through.
+
+    Returns:
+        The version, and what was not as expected.
+    """
     table, suite = catalog.table(f"samples/{recipe.name}"), Suite.of(catalog, f"samples/{recipe.name}")
     day = from_us(start_us).date()
     transaction = recipe.transaction(day)
@@ -113,7 +122,7 @@ def _publish(
     part = stage(table, rows.to_arrow(), audit, schema)
     partition = audited(catalog, table, [part], audit, schema, version=suite.version, source=str(day), day=day, run=run)
     try:
-        return published(
+        version = published(
             catalog,
             partition,
             (transaction, final_at),
@@ -123,7 +132,8 @@ def _publish(
     except CommitConflictError:
         if (table.transaction(transaction) or 0) < final_at:
             raise
-        return table.version  # somebody else made the same samples
+        version = table.version  # somebody else made the same samples
+    return version, partition.findings
 
 
 def named_recipe(catalog: Catalog, recipe: str | Path) -> Recipe:
@@ -351,7 +361,15 @@ def _schema(catalog: Catalog, recipe: Recipe) -> pa.Schema:
     return shapes.samples(recipe, have)
 
 
-def _result(rows: pl.DataFrame, recipe: Recipe, start_us: int, version: int, made_before: bool) -> SamplesResult:
+def _result(
+    rows: pl.DataFrame,
+    recipe: Recipe,
+    start_us: int,
+    version: int,
+    found: tuple[Finding, ...] = (),
+    *,
+    made_before: bool,
+) -> SamplesResult:
     day: date = from_us(start_us).date()
     return SamplesResult(
         recipe=recipe.name,
@@ -363,4 +381,5 @@ def _result(rows: pl.DataFrame, recipe: Recipe, start_us: int, version: int, mad
         positives={label.name: int(rows[label.name].sum()) for label in recipe.labels},
         version=version,
         made_before=made_before,
+        findings=found,
     )

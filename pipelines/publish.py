@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from ..quality import gate
 from ..quality.audit import Audit, Seen
-from ..quality.findings import findings, told
+from ..quality.findings import Finding, findings, told
 from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.errors import GateError
@@ -86,6 +86,11 @@ class Audited:
     admission: gate.Admission
     verdict: pa.Table
     schema: pa.Schema  # what the table must have
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was not as expected and lets it through all the same, worst first."""
+        return findings(self.admission)
 
     def discard(self) -> None:
         """Take the files away. What a commit has made part of the table stays."""

@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
+from ..quality.findings import Finding, merged
 from ..schemas import shapes
 from ..schemas.buckets import bucket_groups
 from ..schemas.eras import Era, named, split_days
@@ -45,7 +46,7 @@ PartsOf = Callable[[Era, Suite], list[SealedPart]]
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """What one seal did: eras made, events given ordinals, the end of the last sealed era (µs).
+    """What one seal did: eras made, events given ordinals, the end of the last sealed era (µs), what was found in them.
 
     `watermarks_ignored` are followed sources that it was told not to wait for, `followers_gone` those that nobody
     follows any more, since their followers were killed; the commit that sets the barrier names both.
@@ -57,6 +58,7 @@ class SealResult:
     version: int
     watermarks_ignored: tuple[str, ...]
     followers_gone: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()  # of all eras, worst first
 
 
 def seal(
@@ -103,9 +105,11 @@ def seal(
         return SealResult((), 0, sealed, catalog.table("timelines").version, (), ())
     eras: list[Era] = []
     rows = 0
+    found: list[tuple[Finding, ...]] = []
     while (end_us := _begin(catalog, through_us, behind)) is not None:
-        span, given = _seal_span(catalog, end_us, engine, run)
+        span, given, seen = _seal_span(catalog, end_us, engine, run)
         eras += span
+        found.append(seen)
         rows += given
     for source in behind:
         if not source.alive:
@@ -117,6 +121,7 @@ def seal(
         version=catalog.table("timelines").version,
         watermarks_ignored=_paths(behind, alive=True),
         followers_gone=_paths(behind, alive=False),
+        findings=merged(found),
     )
 
 
@@ -145,20 +150,23 @@ def _begin(catalog: Catalog, through_us: int, behind: Sequence[Followed]) -> int
         return through_us
 
 
-def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[list[Era], int]:
-    """Seal what is below a barrier; the eras, and how many events they got."""
+def _seal_span(catalog: Catalog, end_us: int, engine: str, run: Run) -> tuple[list[Era], int, tuple[Finding, ...]]:
+    """Seal what is below a barrier; the eras, how many events they got, and what was not as expected."""
     if catalog.table("content").exists:
         _mark(catalog.table("content"), end_us)  # before anybody can make samples of the span
     eras, rows = _eras(catalog, end_us), 0
+    found: list[tuple[Finding, ...]] = []
     _restore(catalog)
     # Only now: a field that events got before the barrier is one that the timelines must have.
     catalog.table("timelines").create(timelines_schema(catalog))
     with deriving(catalog.root), _engine(engine, catalog) as parts_of:
         for number, era in enumerate(eras):
             run.progress(f"seal {era.name}", number, len(eras))
-            rows += _seal_era(catalog, era, parts_of, run)
+            given, seen = _seal_era(catalog, era, parts_of, run)
+            rows += given
+            found.append(seen)
     _mark(catalog.table("timelines"), end_us)  # an empty rest of the span is sealed too
-    return eras, rows
+    return eras, rows, merged(found)
 
 
 def _eras(catalog: Catalog, end_us: int) -> list[Era]:
@@ -184,12 +192,12 @@ def _engine(name: str, catalog: Catalog) -> Iterator[PartsOf]:
         yield lambda era, suite: spark.seal_parts(session, catalog, era, schema, suite)
 
 
-def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf, run: Run) -> int:
-    """Seal one era; how many events it has. One that somebody else sealed meanwhile is left as it is: 0."""
+def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf, run: Run) -> tuple[int, tuple[Finding, ...]]:
+    """Seal one era; its events, and what was not as expected. One that somebody else sealed meanwhile is left: none."""
     timelines, directory = catalog.table("timelines"), catalog.table("directory")
     if (timelines.transaction(SEAL) or 0) >= era.end_us:
         _restore(catalog)
-        return 0
+        return 0, ()
     suite, schema = Suite.of(catalog, timelines.name), timelines_schema(catalog)
     day = from_us(era.start_us).date()
     audit = suite.of_day(catalog, schema, day, apart=APART)
@@ -221,8 +229,8 @@ def _seal_era(catalog: Catalog, era: Era, parts_of: PartsOf, run: Run) -> int:
         if (timelines.transaction(SEAL) or 0) < era.end_us:
             raise
         _restore(catalog)
-        return 0
-    return sum(part.part.seen.rows for part in parts)
+        return 0, ()
+    return sum(part.part.seen.rows for part in parts), partition.findings
 
 
 def _restore(catalog: Catalog) -> None:

@@ -188,6 +188,30 @@ def test_a_suite_of_a_derived_table_is_added_by_the_command_and_one_of_no_table_
     assert "registered with it" in capsys.readouterr().err
 
 
+def test_warnings_of_a_partition_that_is_published_all_the_same_are_printed_and_told_machines(
+    lake: reclake.Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks = "expect_column_values_to_be_in_set", {"column": "event_type", "value_set": ["exposure"]}, "warning"
+    expect(lake, tmp_path, "timelines", clicks)
+    expect(lake, tmp_path, "ctr", ("expect_table_row_count_to_equal", {"value": 1}, "warning"))
+    root = str(lake.catalog.root)
+    assert main(["seal", root, "--through", "2024-03-02"]) == 0
+    out = capsys.readouterr().out
+    assert all(told in out for told in ("not as expected", "event_type", "100 of 300 rows", "reclake report quality"))
+    assert main(["seal", root, "--through", "2024-03-03", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert {key: found[key] for key in ("check", "column", "rows", "went")} == {
+        "check": clicks[0],
+        "column": "event_type",
+        "rows": 100,
+        "went": "table",
+    }
+    assert main(["samples", root, "ctr", "--day", "2024-03-01"]) == 0
+    assert "expect_table_row_count_to_equal" in capsys.readouterr().out
+    assert [one.observed for one in lake.samples("ctr", day="2024-03-02", run=NOW).findings] == ["200"]
+    assert lake.seal(run=NOW).findings == ()
+
+
 def test_readers_see_a_whole_era_or_nothing_of_it(
     lake: reclake.Lake, in_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

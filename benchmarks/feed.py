@@ -193,6 +193,7 @@ class Contender:
 OURS = "reclake, 2 workers"
 CONTENDERS = {
     OURS: Contender(lambda folder: feed(folder / "shards", 2)),
+    "reclake, 2 workers, zstd": Contender(lambda folder: feed(folder / "zstd", 2)),
     "reclake, no workers": Contender(lambda folder: feed(folder / "shards", 0)),
     "reclake, 2 workers, not compiled": Contender(feed_not_compiled),
     "fat rows, row groups shuffled": Contender(fat_rows),
@@ -310,12 +311,16 @@ def main() -> None:
         began = time.perf_counter()
         write_shards(folder / "shards", users, given.samples_per_user, given.length)
         packed = time.perf_counter() - began
+        write_shards(folder / "zstd", users, given.samples_per_user, given.length, "zstd")
         write_fat(folder / "shards", folder / "fat.parquet")
-        stored = sum(file.stat().st_size for file in (folder / "shards").glob("shard-*")) / samples
-        fat = (folder / "fat.parquet").stat().st_size / samples
+        lz4, zstd, fat = (
+            sum(file.stat().st_size for file in folder.glob(pattern)) / samples
+            for pattern in ("shards/shard-*", "zstd/shard-*", "fat.parquet")
+        )
         print(f"{samples:,} samples, L={given.length}, {given.samples_per_user} a user, {', '.join(HISTORY)}")
         print(
-            f"bytes a sample: {stored:,.0f} in shards, {fat:,.0f} in fat rows; packed {samples / packed:,.0f} samples/s"
+            f"bytes a sample: {lz4:,.0f} in shards (lz4), {zstd:,.0f} (zstd), {fat:,.0f} in fat rows; "
+            f"packed {samples / packed:,.0f} samples/s"
         )
         chosen = {}
         for name, contender in CONTENDERS.items():

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from reclake.pipelines.feed import Feed
 from reclake.pipelines.packing.rows import pack_bucket
-from reclake.storage.shard_manifest import Manifest, write_manifest
+from reclake.storage.shard_manifest import Compression, Manifest, write_manifest
 from reclake.storage.shard_writer import ShardWriter
 
 BATCH = 4096
@@ -54,9 +54,11 @@ def bucket(users: np.ndarray, samples_per_user: int, length: int, rng: np.random
     return pack_bucket(samples, timeline, length=length, history_fields=HISTORY, labels=["click"], features=[])
 
 
-def write_shards(folder: Path, users: int, samples_per_user: int, length: int) -> None:
+def write_shards(
+    folder: Path, users: int, samples_per_user: int, length: int, compression: Compression = "lz4"
+) -> None:
     folder.mkdir()
-    writer = ShardWriter(folder)
+    writer = ShardWriter(folder, compression=compression)
     rng = np.random.default_rng(1)
     for part in np.array_split(np.arange(1, users + 1), max(1, users * length // 1_000_000)):
         writer.add(bucket(part, samples_per_user, length, rng))
@@ -75,6 +77,7 @@ def write_shards(folder: Path, users: int, samples_per_user: int, length: int) -
         samples_blake2b=digest,
         users=writer.users,
         shards=tuple(writer.shards),
+        compression=compression,
     )
     write_manifest(folder, manifest)
 

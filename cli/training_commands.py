@@ -15,6 +15,7 @@ from .output import Output, count, plain, size
 
 if TYPE_CHECKING:
     from ..pipelines.reports.report import ReportResult
+    from ..storage.shard_manifest import Compression
 
 
 @click.command()
@@ -115,6 +116,13 @@ def pins(lake: str, machine: bool) -> None:
 @click.option("--history", type=int, help="Events of history a sample; default: what the recipe says.")
 @click.option("--days", help="Sample days: 2024-03-01..2024-03-07, or some with commas between; default: every one.")
 @click.option("--window", help="Keep windows of time apart, e.g. 1h, for feeds that follow time.")
+@click.option(
+    "--compression",
+    type=click.Choice(["lz4", "zstd"]),
+    default="lz4",
+    show_default=True,
+    help="lz4 is read fastest, zstd is a tenth smaller.",
+)
 @json_option
 def pack(
     lake: str,
@@ -124,13 +132,16 @@ def pack(
     history: int | None,
     days: str | None,
     window: str | None,
+    compression: Compression,
     machine: bool,
 ) -> None:
     """Write the pinned samples of RECIPE as shards: a user's window once, all samples pointing into it."""
     output = Output(machine)
     started = time.monotonic()
     with output.running() as run:
-        result = Lake.open(lake).pack(recipe, pin=pin, out=out, history=history, days=days, window=window, run=run)
+        result = Lake.open(lake).pack(
+            recipe, pin=pin, out=out, history=history, days=days, window=window, compression=compression, run=run
+        )
     seconds = time.monotonic() - started
     output.line(
         f"pack    {count(result.samples)} samples of {count(result.users)} users in {result.shards} shard(s)"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ..schemas.errors import ShardError
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
+
+# How the chunks of shards are compressed: lz4 is read fastest, zstd is smallest.
+Compression = Literal["lz4", "zstd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Manifest:
     users: int
     shards: tuple[ShardFile, ...]
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # bytes and blake2b of the files beside the shards
+    compression: Compression = "lz4"
     days: tuple[str, ...] | None = None  # of the samples, such as 2024-03-01; None: every day that the pin has
 
     @property
@@ -120,6 +124,7 @@ class Manifest:
             "users": self.users,
             "shards": [asdict(shard) for shard in self.shards],
             "files": self.files,
+            "compression": self.compression,
         }
         return document | {"digest": digest_of(json.dumps(document, sort_keys=True).encode())}
 
@@ -140,6 +145,7 @@ class Manifest:
             users=document["users"],
             shards=tuple(ShardFile.from_json(s) for s in document["shards"]),
             files=document["files"],
+            compression=document.get("compression", "lz4"),
             days=tuple(document["days"]) if "days" in document else None,
         )
 

@@ -3,7 +3,7 @@
 A shard set is a folder:
 
     manifest.json          what the set is (recipe, pin, columns, vocabularies) and what it holds (files, chunks)
-    shard-00000.parquet …  plain Parquet, lz4; each row group is one chunk, the unit that is shuffled and read
+    shard-00000.parquet …  plain Parquet, lz4 or zstd; each row group is one chunk, the unit that is shuffled and read
     content/NAME.npy       float32 (rows, D), memory-mapped; samples name a row of it by `content_row`
     content/index.parquet  which item, known when, each content row is
 

@@ -204,6 +204,7 @@ class Coded:
             samples_blake2b=digest,
             users=writer.users,
             shards=tuple(writer.shards),
+            compression=writer.compression,
         )
 
 

@@ -62,12 +62,12 @@ $(MADE):
 	@$(PIP) install -qq --constraint constraints.txt setuptools
 	@touch $@
 
-$(DEMO): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c
+$(DEMO): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c storage/_pages.c
 	@echo "installing reclake with what the demo needs into $(VENV) (about a minute)"
 	@$(INSTALL) --editable '.[$(DEMO_EXTRAS)]'
 	@touch $@
 
-$(ALL): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c
+$(ALL): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c storage/_pages.c
 	@echo "installing reclake with everything that tests and benchmarks need into $(VENV) (some minutes)"
 	@$(INSTALL) --editable '.[$(ALL_EXTRAS)]'
 	@touch $(DEMO) $@

@@ -37,6 +37,7 @@ from synthetic import BATCH, HISTORY, write_fat, write_shards
 
 from reclake.pipelines.feed import Feed, windows
 from reclake.pipelines.feed.order import permutation
+from reclake.storage import shard_pages
 
 POOL = 65_536  # samples that peers with a buffer shuffle among each other
 Columns = dict[str, Any]
@@ -56,7 +57,7 @@ def feed(shards: Path, workers: int) -> Iterator[Columns]:
 
 def feed_not_compiled(folder: Path) -> Iterator[Columns]:
     """As it is installed where there is no compiler."""
-    windows.copy_windows = None  # type: ignore[assignment]
+    windows.copy_windows = shard_pages.page = None  # type: ignore[assignment]
     yield from feed(folder / "shards", 2)
 
 

@@ -43,8 +43,8 @@ class OpenShard:
     def __init__(self, handle: int, fetch: Callable[[int, int], memoryview] | None = None) -> None:
         self._handle = handle
         self._fetch = fetch
-        mapped = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
-        self.source = pa.BufferReader(pa.py_buffer(mapped))
+        self.data = pa.py_buffer(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        self.source = pa.BufferReader(self.data)
 
     def fetch(self, begin: int, end: int, needed: Callable[[], bool]) -> None:
         """Bring bytes [begin, end) from where the shard comes from, if they are still needed once nobody else does."""

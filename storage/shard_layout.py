@@ -32,6 +32,11 @@ def tier_name(number: int) -> str:
     return f"history_{number}" if number else "history"
 
 
+def leaf_name(struct: str, field: str) -> str:
+    """The Parquet column of a field of a struct of lists."""
+    return f"{struct}.{field}.list.element"
+
+
 def tiers_read(packed: int, length: int) -> int:
     """How many tiers of a set with windows of `packed` events hold the last `length`."""
     return 1 + sum(reach < length for reach in tiers(packed)[:-1])

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..schemas.errors import ShardError
-from .shard_layout import column_ranges, crc32, footer_start, tier_name
+from .shard_layout import column_ranges, crc32, footer_start, leaf_name, tier_name
 from .shard_manifest import ITEMS, Column, Compression, ShardFile, digest_of, file_digest
 
 # Higher levels of either take a few percent off the bytes, and three times as long to write.
@@ -233,5 +233,5 @@ def _encodings(schema: pa.Schema) -> dict[str, str]:
     leaves = ["user_id", "first_ordinal"]
     for struct in ("samples", *_tiers(schema)):
         fields = [f for f in schema.field(struct).type if not pa.types.is_boolean(f.type.value_type)]
-        leaves += [f"{struct}.{field.name}.list.element" for field in fields]
+        leaves += [leaf_name(struct, field.name) for field in fields]
     return dict.fromkeys(leaves, "BYTE_STREAM_SPLIT")

@@ -22,7 +22,7 @@ null. This module imports numpy and pyarrow only: trainers load it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,24 +34,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas.errors import ShardError
+from .shard_arrays import Array, Rows, Values, as_numpy, joined, rows_of
 from .shard_files import Cache, OpenShard, files_of
-from .shard_layout import Ranges, column_ranges, crc32, places_of, tier_name, tiers_read
+from .shard_layout import Ranges, column_ranges, crc32, leaf_name, places_of, tier_name, tiers_read
 from .shard_layout import tiers as tiers_of
 from .shard_manifest import Column, ShardFile, digest_of, file_digest, parse_manifest
+from .shard_pages import ChunkBytes, Pages
 
 CONTENT = "content"
 CONTENT_ROW = "content_row"
 
-Array = npt.NDArray[Any]
-Footer = tuple[pq.FileMetaData, Ranges, list[str]]  # parsed, where each column chunk lies, the names of the columns
-
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """Values as NumPy, nulls filled with 0 or NaN; `valid` tells them apart where the set has any, else None."""
+class Footer:
+    """Of a file: parsed, where each column chunk lies, the names of its columns, and how its pages are read, if so."""
 
-    array: Array
-    valid: npt.NDArray[np.bool_] | None
+    parsed: pq.FileMetaData
+    ranges: Ranges
+    names: list[str]
+    pages: Pages | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,19 @@ class ShardSet:
         return np.array([sum(n[:count]) for s in self.manifest.shards for n in s.chunk_tiers], dtype=np.int64)
 
     def read_chunk(
-        self, chunk: int, *, samples: Sequence[str], history: Sequence[str], length: int | None = None
+        self,
+        chunk: int,
+        *,
+        samples: Sequence[str],
+        history: Sequence[str],
+        length: int | None = None,
+        into: Mapping[str, Array] | None = None,
     ) -> Chunk:
         """Read the named columns of one chunk; nothing else of it is read. Safe to call from several threads.
 
         Args:
             length: events of a window that are needed at most; all by default. With it `samples` must name `seen`.
+            into: (E,) by history field: where its values go, and are in the chunk that is returned.
 
         Raises:
             ShardError: naming the file: it is missing, truncated, corrupt, or does not hold what the manifest says.
@@ -149,24 +157,58 @@ class ShardSet:
         index = int(np.searchsorted(self._first_chunks, chunk, side="right")) - 1
         shard = self.manifest.shards[index]
         group = chunk - int(self._first_chunks[index])
-        packed = self.manifest.history_length
-        tiers = range(tiers_read(packed, packed if length is None else length) if history else 0)
-        columns = ["user_id", "first_ordinal", *(f"samples.{name}" for name in samples)]
-        columns += [f"{tier_name(tier)}.{name}" for tier in tiers for name in history]
-        leaves = {*columns[:2], *(f"{name}.list.element" for name in columns[2:])}
+        structs = self._structs(samples, history, length)
         try:
-            # A ParquetFile must not be shared by threads; its parsed footer may be, and parsing is what costs.
             with self._files.open(shard) as opened:
-                footer, ranges, names = self._footer(index, opened)
-                places = [place for place, name in enumerate(names) if name in leaves]
-                self._check_chunk(shard, group, opened, ranges[group], names, places)
-                with pq.ParquetFile(opened.source, metadata=footer) as file:
-                    table = file.read_row_group(group, columns=columns, use_threads=False)
+                footer = self._footer(index, opened)
+                rows = self._read_rows(shard, group, opened, footer, structs, into or {})
         except (OSError, pa.ArrowException) as error:
             raise ShardError(
                 "a shard cannot be read", where=self._at(shard), expected="valid Parquet", got=str(error)
             ) from error
-        return self._chunk(table, shard, group, samples, history, len(tiers))
+        return self._chunk(rows, shard, group, into or {})
+
+    def _structs(
+        self, samples: Sequence[str], history: Sequence[str], length: int | None
+    ) -> Mapping[str, Sequence[Column]]:
+        """The struct columns that hold what is wanted, the samples first, then the tiers; of each the fields."""
+        packed = self.manifest.history_length
+        count = tiers_read(packed, packed if length is None else length) if history else 0
+        fields = _pick(self.manifest.history, history)
+        tiers = {tier_name(tier): fields for tier in range(count)}
+        return {"samples": _pick(self.manifest.samples, samples), **tiers}
+
+    def _read_rows(
+        self,
+        shard: ShardFile,
+        group: int,
+        opened: OpenShard,
+        footer: Footer,
+        structs: Mapping[str, Sequence[Column]],
+        into: Mapping[str, Array],
+    ) -> Rows:
+        """The rows of a chunk whose checksums are right."""
+        columns = ["user_id", "first_ordinal"]
+        leaves = {*columns, *(leaf_name(struct, c.name) for struct, fields in structs.items() for c in fields)}
+        ranges = footer.ranges[group]
+        self._check_chunk(
+            shard, group, opened, ranges, footer.names, [p for p, name in enumerate(footer.names) if name in leaves]
+        )
+        where = f"{self._at(shard)}, row group {group}"
+        if footer.pages is not None:
+            counts = (shard.chunk_samples[group], *shard.chunk_tiers[group])
+            counted = {struct: (n, fields) for (struct, fields), n in zip(structs.items(), counts, strict=False)}
+            # Of several tiers the values are put in order behind it.
+            places = {leaf_name("history", n): out for n, out in into.items()} if len(structs) == 2 else {}
+            chunk = ChunkBytes(opened.data, ranges, shard.chunk_rows[group])
+            rows = footer.pages.rows(chunk, counted, places, where)
+            if rows is not None:
+                return rows
+        columns += [f"{struct}.{c.name}" for struct, fields in structs.items() for c in fields]
+        # A ParquetFile must not be shared by threads; its parsed footer may be, and parsing is what costs.
+        with pq.ParquetFile(opened.source, metadata=footer.parsed) as file:
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+        return rows_of(table, structs, where)
 
     def content(self, name: str) -> Content:
         """The vectors of one content column.
@@ -239,7 +281,7 @@ class ShardSet:
             )
         self._check_schema(shard, footer)
         names = [footer.schema.column(place).path for place in range(footer.num_columns)]
-        self._footers[index] = footer, column_ranges(footer), names
+        self._footers[index] = Footer(footer, column_ranges(footer), names, Pages.of(footer))
         return self._footers[index]
 
     def _check_schema(self, shard: ShardFile, footer: pq.FileMetaData) -> None:
@@ -276,42 +318,40 @@ class ShardSet:
         if bad:
             raise _damaged(self._at(shard), f"row group {group}, column {names[bad[0]]}")
 
-    def _chunk(
-        self, table: pa.Table, shard: ShardFile, group: int, samples: Sequence[str], history: Sequence[str], tiers: int
-    ) -> Chunk:
-        path = self._at(shard)
-        sample_offsets, sample_values = _lists(table, "samples", _pick(self.manifest.samples, samples), path)
-        fields = _pick(self.manifest.history, history)
-        read = [_lists(table, tier_name(tier), fields, path) for tier in range(max(1, tiers))]
-        history_offsets, places = places_of([offsets for offsets, _ in read])
-        history_values = {
-            field.name: read[0][1][field.name]
-            if len(read) == 1
-            else _joined([(place, values[field.name]) for place, (_, values) in zip(places, read, strict=True)])
-            for field in fields
+    def _chunk(self, rows: Rows, shard: ShardFile, group: int, into: Mapping[str, Array]) -> Chunk:
+        """A chunk of rows whose tiers are put together. `into`: as `read_chunk` has it."""
+        sample_offsets, sample_values = rows.lists["samples"]
+        read = [lists for struct, lists in rows.lists.items() if struct != "samples"]
+        tiers, count = len(read), len(rows.user_id)
+        history_offsets, places = places_of([offsets for offsets, _ in read] or [np.zeros(count + 1, dtype=np.int64)])
+        history = {
+            name: joined(
+                [(place, values[name]) for place, (_, values) in zip(places, read, strict=True)], into.get(name)
+            )
+            for name in (read[0][1] if read else ())
         }
-        first_ordinal = as_numpy(table["first_ordinal"])
+        first_ordinal = rows.first_ordinal
         if 0 < tiers < len(shard.chunk_tiers[group]):
             reach = tiers_of(self.manifest.history_length)[tiers - 1]
             first_seen = sample_values["seen"].array[sample_offsets[:-1]]  # the row's smallest: rows are in its order
             first_ordinal = np.maximum(first_ordinal, first_seen - reach)
-        got = f"{table.num_rows} rows, {sample_offsets[-1]} samples, {history_offsets[-1]} events"
+        got = f"{count} rows, {sample_offsets[-1]} samples, {history_offsets[-1]} events"
         events = sum(shard.chunk_tiers[group][:tiers])
         expected = f"{shard.chunk_rows[group]} rows, {shard.chunk_samples[group]} samples, {events} events"
         if got != expected:
             raise ShardError(
                 "not the chunk that was packed",
-                where=f"{path}, row group {group}",
+                where=f"{self._at(shard)}, row group {group}",
                 expected=expected,
                 got=got,
             )
         return Chunk(
-            user_id=as_numpy(table["user_id"]),
+            user_id=rows.user_id,
             first_ordinal=first_ordinal,
             sample_offsets=sample_offsets,
             samples=sample_values,
             history_offsets=history_offsets,
-            history=history_values,
+            history=history,
         )
 
 
@@ -328,67 +368,3 @@ def _damaged(path: str, place: str) -> ShardError:
 def _pick(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
     by_name = {column.name: column for column in columns}
     return [by_name[name] for name in names]
-
-
-def _lists(
-    table: pa.Table, struct: str, columns: Sequence[Column], path: str
-) -> tuple[npt.NDArray[np.int64], dict[str, Values]]:
-    """Offsets (R+1,) and flat values of the lists of a struct column. All its lists must be equally long."""
-    if not columns:
-        return np.zeros(table.num_rows + 1, dtype=np.int64), {}
-    rows = _whole(table[struct])
-    offsets: npt.NDArray[np.int64] | None = None
-    values = {}
-    for column in columns:
-        lists = rows.field(column.name)
-        own = as_numpy(lists.offsets)
-        offsets = own if offsets is None else offsets
-        if not np.array_equal(own, offsets):
-            raise ShardError("lists of one row differ in length", where=f"{path}, {struct}.{column.name}")
-        values[column.name] = _values(lists.values.slice(own[0], own[-1] - own[0]), column)
-    assert offsets is not None
-    return offsets - offsets[0], values
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """The column in one piece. Arrow's combine_chunks copies even what is in one."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _joined(parts: Sequence[tuple[Any, Values]]) -> Values:
-    """The values of one field from all tiers, each at its places."""
-    count = sum(len(values.array) for _, values in parts)
-    array = np.empty(count, dtype=parts[0][1].array.dtype)
-    valid = None if parts[0][1].valid is None else np.empty(count, dtype=np.bool_)
-    for places, values in parts:
-        array[places] = values.array
-        if valid is not None and values.valid is not None:
-            valid[places] = values.valid
-    return Values(array, valid)
-
-
-def _values(array: pa.Array, column: Column) -> Values:
-    values, valid = as_numpy(array), as_numpy(array.is_valid()) if column.nulls else None
-    if array.null_count:
-        # What lies under a null is undefined; the same input must give the same bytes.
-        values = np.where(
-            as_numpy(array.is_valid()), values, values.dtype.type(np.nan if values.dtype.kind == "f" else 0)
-        )
-    return Values(values, valid)
-
-
-def as_numpy(array: pa.Array | pa.ChunkedArray) -> Array:
-    """The values of an Arrow array, undefined where it is null; times as integers. Copies booleans only.
-
-    Arrow's own to_numpy (and pa.scalar) imports pandas wherever that is installed: half a second for every process.
-    """
-    if isinstance(array, pa.ChunkedArray):
-        array = _whole(array)
-    data, first = array.buffers()[1], array.offset
-    if pa.types.is_boolean(array.type):
-        bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=first + len(array), bitorder="little")
-        return bits[first:].view(np.bool_)
-    dtype = Column("", str(array.type)).dtype
-    if len(array) == 0:
-        return np.empty(0, dtype=dtype)
-    return np.frombuffer(data, dtype=dtype, count=len(array), offset=first * dtype.itemsize)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ...schemas.errors import FeedError
 from ...schemas.times import TimeError, to_us
-from ...storage.shards import Values
+from ...storage.shard_arrays import Values
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]

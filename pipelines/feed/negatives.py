@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from ...schemas.errors import FeedError
+from ...storage.shard_arrays import as_numpy
 from ...storage.shard_manifest import ITEMS
-from ...storage.shards import ShardSet, as_numpy
+from ...storage.shards import ShardSet
 from .order import Int64s, key, words
 
 Kind = Literal["uniform", "popularity", "in-batch"]

@@ -60,7 +60,15 @@ def words(states: Int64s, seed: int) -> npt.NDArray[np.uint64]:
 
 def permutation(n: int, seed: int) -> Int64s:
     """(n,) int64: the permutation that sorts the first n outputs of SplitMix64 started at `seed`, stably."""
-    return np.argsort(words(np.arange(n), seed), kind="stable")
+    outputs, places = words(np.arange(n), seed), np.arange(n, dtype=np.uint64)
+    # Values are sorted several times as fast as their places: each place stands in the low bits of its value. Where two
+    # values are then not told apart (in one of thirty-five permutations of a million), their places are sorted.
+    low = np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
+    marked = np.sort((outputs & ~low) | places)
+    high = marked & ~low
+    if (high[1:] == high[:-1]).any():
+        return np.argsort(outputs, kind="stable")
+    return (marked & low).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

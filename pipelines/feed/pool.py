@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...schemas.errors import ShardError
+from ...storage.shard_arrays import Values
 from ...storage.shard_manifest import Column
-from ...storage.shards import Chunk, Content, ShardSet, Values
+from ...storage.shards import Chunk, Content, ShardSet
 from .batch import Batch, Jagged
 from .expression import Expression, known
 from .order import EpochOrder
@@ -79,11 +80,13 @@ class Pool:
         into = slice(int(self._samples_at[at]), int(self._samples_at[at + 1]))
         named = [c.name for c in reading.history]
         looked_at = [] if reading.events is None else [n for n in reading.events.columns if n not in named]
+        events = slice(int(self._events_at[at]), int(self._events_at[at + 1]))
         chunk = reading.shards.read_chunk(
             number,
             samples=[c.name for c in reading.samples],
             history=[*named, *looked_at],
             length=reading.length,
+            into={name: self.history[name][events] for name in named} if reading.events is None else None,
         )
         rows = self._plan.rows(number)
         _store(chunk.samples, rows, into, self.columns, self.valid)
@@ -92,17 +95,17 @@ class Pool:
         if not reading.history:
             self.window_start[into] = self.window_length[into] = 0
             return
-        first_event = int(self._events_at[at])
         start, length = _windows(chunk, per_row, reading.length, reading.shards, number)
-        kept: Rows = slice(None)
-        if reading.events is not None:
+        if reading.events is None:
+            for name in self.history_valid:
+                self.history_valid[name][events] = chunk.history[name].valid
+        else:
             holds = reading.events.evaluate(known(chunk.history, reading.shards.manifest.vocabularies)).true()
             upto = np.concatenate([[0], np.cumsum(holds, dtype=np.int64)])
             start, length, kept = upto[start], upto[start + length] - upto[start], np.flatnonzero(holds)
-        for name in named:
-            events = slice(first_event, first_event + len(chunk.history[name].array[kept]))
-            _store({name: chunk.history[name]}, kept, events, self.history, self.history_valid)
-        self.window_start[into] = start[rows] + first_event
+            some = slice(events.start, events.start + len(kept))
+            _store({name: chunk.history[name] for name in named}, kept, some, self.history, self.history_valid)
+        self.window_start[into] = start[rows] + events.start
         self.window_length[into] = length[rows]
 
 

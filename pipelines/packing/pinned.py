@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...storage.locks import deriving
+from ...storage.shard_arrays import Array, rows_of
 from ...storage.shard_files import LocalFiles
-from ...storage.shard_layout import tiers_read
 from ...storage.shard_manifest import ShardFile, write_manifest
 from ...storage.shard_writer import ShardWriter
 from ...storage.shards import Chunk, ShardSet
@@ -103,7 +103,13 @@ class PinnedShards(ShardSet):
         self._chunk_rows = np.concatenate([[0], np.cumsum(self.manifest.shards[0].chunk_rows)])
 
     def read_chunk(
-        self, chunk: int, *, samples: Sequence[str], history: Sequence[str], length: int | None = None
+        self,
+        chunk: int,
+        *,
+        samples: Sequence[str],
+        history: Sequence[str],
+        length: int | None = None,
+        into: Mapping[str, Array] | None = None,
     ) -> Chunk:
         """Make one chunk from the lake's tables."""
         begin, end = int(self._chunk_rows[chunk]), int(self._chunk_rows[chunk + 1])
@@ -114,9 +120,8 @@ class PinnedShards(ShardSet):
             self._rows(part, max(begin - base, 0), min(end - base, len(self._users[part])))
             for part, base in zip(range(first, last), bases, strict=True)
         ).combine_chunks()
-        packed = self.manifest.history_length
-        tiers = tiers_read(packed, packed if length is None else length) if history else 0
-        return self._chunk(table, self.manifest.shards[0], chunk, samples, history, tiers)
+        rows = rows_of(table, self._structs(samples, history, length), f"{self.where}, chunk {chunk}")
+        return self._chunk(rows, self.manifest.shards[0], chunk, into or {})
 
     def _rows(self, number: int, begin: int, end: int) -> pa.Table:
         """Rows [begin, end) of a part: those of their users are made, which are a few more at most."""

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reclake.pipelines.feed import order
 from reclake.pipelines.feed.order import (
     EpochOrder,
     Remainder,
@@ -15,6 +16,7 @@ from reclake.pipelines.feed.order import (
     step_at,
     step_count,
     steps,
+    words,
 )
 
 FINGERPRINT = "00112233445566778899aabbccddeeff"
@@ -62,6 +64,16 @@ def test_a_permutation_never_changes() -> None:
     assert permutation(12, 7).tolist() == [1, 10, 8, 5, 7, 0, 9, 4, 6, 3, 2, 11]
     assert sorted(permutation(1000, 3).tolist()) == list(range(1000))
     assert permutation(0, 3).tolist() == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4096, 5001])
+@pytest.mark.parametrize("alike", [0, 40, 63])
+def test_a_permutation_sorts_the_outputs_stably_however_alike_they_are(
+    n: int, alike: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = words(np.arange(n), 5) >> np.uint64(alike) << np.uint64(alike)
+    monkeypatch.setattr(order, "words", lambda *_: outputs)
+    assert permutation(n, 5).tolist() == np.argsort(outputs, kind="stable").tolist()
 
 
 def test_an_epoch_order_never_changes() -> None:

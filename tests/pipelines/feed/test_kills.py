@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,11 +55,9 @@ def run(shards: Path, saved: Path, threads: int, world: int, lines: int | None) 
             if line.endswith("\n"):
                 step, rest = line.split(" ", 1)
                 found[int(step)] = rest
-            if lines is not None and len(found) == lines:
-                child.kill()
-                break
-        else:
-            assert child.wait() == 0
+            if len(found) == lines:
+                child.kill()  # and read on: steps that it has printed since may be in the saved state
+        assert child.wait() in ((0,) if lines is None else (0, -signal.SIGKILL))
     return found
 
 

@@ -59,6 +59,9 @@ def media(lake: str, plan: str, manifest: str, machine: bool) -> None:
         f" + {count(result.quarantined)} quarantined + {count(result.skipped)} done before"
     )
     output.line(f"media   {items}; {count(result.dead_letters)} dead letters   {size(result.bytes)}, {seconds:.1f} s")
+    output.findings(result.findings)
+    if result.findings:
+        output.line(f"        more: reclake report quality {lake}")
     output.result({"step": "media", "seconds": seconds} | plain(result))
 
 

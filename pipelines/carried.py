@@ -65,16 +65,6 @@ def recover(catalog: Catalog, table: Table, cursor: str, number: int) -> None:
         settle(catalog, _read(entry, cursor, number), int(entry["version"]))
 
 
-def recover_all(catalog: Catalog, table: Table, prefix: str) -> None:
-    """Settle every commit whose cursor begins so and whose process died before it could, as far as the log goes."""
-    begins = _key("verdict", prefix)
-    for entry in table.history() if table.exists else ():
-        for key in [key for key in entry if key.startswith(begins)]:
-            cursor, _, number = key.removeprefix(_key("verdict", "")).rpartition("-")
-            if (catalog.table("verdicts").transaction(cursor) or 0) < int(number):
-                settle(catalog, _read(entry, cursor, int(number)), int(entry["version"]))
-
-
 def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:
     verdict = _rows(entry[_key("verdict", cursor, number)].encode(), shapes.VERDICTS)
     packed = entry.get(_key("ledger", cursor, number))

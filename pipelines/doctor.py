@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -30,7 +31,7 @@ def examine(catalog: Catalog, *, run: Run | None = None) -> list[Finding]:
     if not all(finding.kept for finding in tables):
         return tables  # what is in the others says little without them
     checks = (*tables, *_accounts(catalog), *_events(catalog), *_timelines(catalog))
-    return [*checks, *_pins(catalog, now_us), *_erasures(catalog, now_us)]
+    return [*checks, *_pins(catalog, now_us), *_erasures(catalog, now_us), *_work(catalog)]
 
 
 def _tables(catalog: Catalog) -> Iterator[Finding]:
@@ -131,6 +132,20 @@ def _pins(catalog: Catalog, now_us: int) -> Iterator[Finding]:
             yield Finding(f"pin {pin.name} opens", False, str(error).splitlines()[0])
             continue
         yield Finding(f"pin {pin.name} opens", True, f"{len(pin.tables)} tables")
+
+
+def _work(catalog: Catalog) -> Iterator[Finding]:
+    """What operators made for media runs that are not published: it is found again as it was written."""
+    files = catalog.work.files() if isinstance(catalog.root, Path) else []
+    if files:
+        damaged = [path.name for path in catalog.work.damaged()]
+        size = sum(path.stat().st_size for path in files)
+        told = f"{len(files)} file(s), {size / 1e6:.1f} MB, wait for `reclake media`"
+        yield Finding(
+            "unpublished work of media is whole",
+            not damaged,
+            f"damaged, and made again by the next `reclake media`: {', '.join(damaged)}" if damaged else told,
+        )
 
 
 def _erasures(catalog: Catalog, now_us: int) -> Iterator[Finding]:

@@ -225,6 +225,8 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
     blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
     removed, missing, reports = _outputs(catalog, wanted)
     cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
+    # It may hold their uploads, and can be made again.
+    catalog.work.clear(run.now_us() / 1_000_000)
     # The index of users names them. After the tables, so that nobody builds it again from rows that are still there.
     if catalog.cache.exists():
         shutil.rmtree(catalog.cache)

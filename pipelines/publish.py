@@ -28,7 +28,7 @@ from ..schemas.errors import GateError
 from ..storage import suites
 from ..storage.catalog import Catalog
 from ..storage.table import Commit, Staged, Table
-from .carried import Carried, recover, recover_all, settle
+from .carried import Carried, recover, settle
 from .learning import learnt
 from .run import Run
 
@@ -160,7 +160,7 @@ def published(
     partition: Audited,
     transaction: tuple[str, int],
     *,
-    after: int | None = None,
+    expected: Mapping[str, int | None] | None = None,
     replaced: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> int:
@@ -169,7 +169,7 @@ def published(
     `transaction`: the application transaction that says it is done; the verdict follows it to its own table.
 
     Raises:
-        CommitConflictError: the table is past version `after`, or somebody else published it; the files are gone.
+        CommitConflictError: a transaction is not as `expected`, or somebody else published it; the files are gone.
         StorageError: disk full, no permission, read-only; the files are gone.
     """
     app_id, number = transaction
@@ -181,7 +181,9 @@ def published(
         partition.discard()
         raise
     version = partition.table.publish(
-        partition.parts, partition.admission, Commit({app_id: number}, after, said, replaced)
+        partition.parts,
+        partition.admission,
+        Commit({app_id: number}, None, said, replaced, expected or {}),
     )
     settle(catalog, carried, version)
     return version
@@ -191,11 +193,6 @@ def restored(catalog: Catalog, table: Table, transaction: tuple[str, int]) -> No
     """Write the verdict of a partition whose process was killed right after it was published."""
     app_id, number = transaction
     recover(catalog, table, _cursor(table, app_id), number)
-
-
-def restored_all(catalog: Catalog, table: Table, prefix: str) -> None:
-    """The same for whatever was published under application transactions that begin with `prefix`."""
-    recover_all(catalog, table, _cursor(table, prefix))
 
 
 def _cursor(table: Table, app_id: str) -> str:

@@ -107,18 +107,27 @@ def _of_schema(seen: Sequence[CheckResult]) -> CheckResult:
 
 
 def _over_all(checks: Mapping[int, Check], rows: pl.LazyFrame) -> dict[int, CheckResult]:
-    """The answers of checks that need all rows; in one pass, unless Polars cannot evaluate one of them."""
+    """The answers of checks that need all rows."""
+    answers = asked_of_all(checks, rows)
+    return {place: _answer(place, check, rows, answers) for place, check in checks.items()}
+
+
+def asked_of_all(checks: Mapping[int, Check], rows: pl.LazyFrame) -> dict[str, Any]:
+    """What checks ask of all rows, by place, see CompiledSuite.run; of those about rows how many fail, `unexpected`.
+
+    In one pass, unless Polars cannot evaluate one of them.
+    """
     asked = {place: _asked(place, check) for place, check in checks.items()}
     try:
-        answers = _select(rows, [expr for exprs in asked.values() for expr in exprs])
+        return _select(rows, [expr for exprs in asked.values() for expr in exprs])
     except POLARS_FAILURES:
-        answers = {}
+        answers: dict[str, Any] = {}
         for place, exprs in asked.items():
             try:
                 answers |= _select(rows, exprs)
             except POLARS_FAILURES as error:
                 answers[f"{place}.error"] = " ".join(str(error).split())[:200]
-    return {place: _answer(place, check, rows, answers) for place, check in checks.items()}
+        return answers
 
 
 def _asked(place: int, check: Check) -> list[pl.Expr]:

@@ -22,7 +22,7 @@ from ..schemas.shapes import CONTRACT, VERDICTS
 from ..schemas.times import from_us
 from .conform import check_shape, exactly, same
 from .jointly import judge_each, merged
-from .judging import judge
+from .judging import Judged, judge
 from .reasons import INDEX, REJECTED, collect, missing
 from .results import CheckResult, told
 from .suite import CompiledSuite, frame_of
@@ -87,15 +87,14 @@ class Admitted:
         """The same rows as a table keeps them: the columns of `schema` in the order of the rows', under its names and
         types, then `contract`, what they were admitted by.
         """
-        told = pa.array([f"{self.contract}/{self.contract_version}"]).take(pa.array(np.zeros(self.rows.num_rows, "i4")))
-        rows = exactly(self.rows.rename_columns(schema.names), schema, self.contract).append_column(CONTRACT, told)
+        rows = _stored(self.rows, schema, self.contract, self.contract_version)
         return Admitted(rows, self.contract, self.contract_version, self.verdict_id, _SEAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """Rows of a part of a partition, in its schema: to be staged, and to be published once the gate has judged all of
-    it. Only the gate makes it, see `admit_part`.
+    it. Only the gate makes it, see `admit_part` and `hold`.
     """
 
     rows: pa.Table
@@ -104,6 +103,25 @@ class Held:
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
             raise TypeError("only the gate makes Held rows: call reclake.quality.gate.admit_part")
+
+
+def hold(part: pa.Table, schema: pa.Schema, stored: pa.Schema, *, contract: str, contract_version: int) -> Held:
+    """Rows of a part as their table keeps them, see `Admitted.stored_as`; the gate has yet to say which of them stay.
+
+    Raises:
+        GateError: the part has other columns or types than `schema`.
+    """
+    check_shape(part, schema, contract)
+    # A row without what the schema requires will be rejected, with its reason; until then it is where checks find it.
+    found = [field.with_nullable(field.nullable or part[field.name].null_count > 0) for field in schema]
+    kept = [field.with_nullable(known.nullable) for field, known in zip(stored, found, strict=True)]
+    rows = exactly(part, pa.schema(found), contract)
+    return Held(_stored(rows, pa.schema(kept), contract, contract_version), _SEAL)
+
+
+def _stored(rows: pa.Table, schema: pa.Schema, contract: str, contract_version: int) -> pa.Table:
+    told = pa.array([f"{contract}/{contract_version}"]).take(pa.array(np.zeros(rows.num_rows, "i4")))
+    return exactly(rows.rename_columns(schema.names), schema, contract).append_column(CONTRACT, told)
 
 
 def join(parts: Sequence[Admitted]) -> Admitted:
@@ -324,6 +342,34 @@ def admit_whole(
         checks=tuple(checks),
         verdict=_verdict(checks, unmet, any_rejected=False),
         stop_reason=unmet,
+    )
+
+
+def admit_pieces(
+    judged: Judged,
+    rows: int,
+    schema: pa.Schema,
+    *,
+    contract: str,
+    contract_version: int,
+    verdict_id: str,
+    quarantine_limit: float = 1.0,
+    quarantine_limit_rows: int | None = None,
+) -> Admission:
+    """The answer of `admit` for a batch whose rows are in files; what was found in each that fails a check is here."""
+    rejected = np.zeros(rows, dtype=np.bool_)
+    for failure in judged.failures.values():
+        if failure.severity != "warning":
+            rejected[failure.rows] = True
+    out = int(rejected.sum())
+    stop_reason = judged.unknown or _stop_reason(judged.checks, out, rows, quarantine_limit, quarantine_limit_rows)
+    mine = [failure.only(rejected) for failure in judged.failures.values()]
+    return Admission(
+        admitted=Admitted(schema.empty_table(), contract, contract_version, verdict_id, _SEAL),
+        rejected=collect(pl.DataFrame(), mine, rejected),
+        checks=judged.checks,
+        verdict=_verdict(judged.checks, stop_reason, any_rejected=out > 0),
+        stop_reason=stop_reason,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,12 @@ class Failure:
     rows: np.ndarray  # uint32 row indexes, rising
     got: pl.Expr
     seen: pl.Series | None = None
+
+    def only(self, rows: np.ndarray) -> Failure:
+        """Of these rows (one bool per row of the batch) alone."""
+        kept = rows[self.rows]
+        seen = None if self.seen is None else self.seen.filter(pl.Series(kept))
+        return replace(self, rows=self.rows[kept], seen=seen)
 
 
 def texts(frame: pl.DataFrame, got: pl.Expr, rows: np.ndarray) -> pl.Series:

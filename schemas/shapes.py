@@ -13,6 +13,7 @@ DAY = "known_day"  # partition of events: the UTC day of known_at
 ERA = "era"  # partition of timelines and directory: see era_name
 BUCKET = "bucket"
 CONTRACT = "contract"  # of events, timelines and content: the contract and version a row was written with, `events/2`
+OF_CONTRACT = pa.field(CONTRACT, pa.string())
 
 REASON = pa.struct(
     [

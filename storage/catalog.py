@@ -10,6 +10,7 @@ LAKE/erasures/…, LAKE/receipts/…    requests to forget users, and proof that
 LAKE/sources/NAME.json              sources that are being followed
 LAKE/tables/…                       plain Delta tables
 LAKE/blobs/…                        media, by digest
+LAKE/work/…                         what operators made for media runs that are not published yet
 LAKE/cache/…                        what can be made again from the tables: delete it whenever you like
 """
 
@@ -50,6 +51,7 @@ from .followed import Followed
 from .pins import Pin
 from .places import Place
 from .table import Layout, Table
+from .work import Work
 
 FORMAT = 1
 DEFAULT_BUCKETS = 16
@@ -175,6 +177,10 @@ class Catalog:
     @property
     def blobs(self) -> Blobs:
         return Blobs(self.on_disk() / "blobs")
+
+    @property
+    def work(self) -> Work:
+        return Work(self.on_disk() / "work")
 
     @property
     def cache(self) -> Path:

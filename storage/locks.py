@@ -2,7 +2,7 @@
 
 On a lake: those who derive rows from a user's rows, and those who erase them. Appends, compaction and vacuum need none:
 Delta's commits arbitrate. What reads a user's rows and later commits rows made of them (seal, samples, pack)
-would bring an erased user back, so it shares a lock that erasure holds alone.
+would bring an erased user back, so it shares a lock that erasure holds alone; so does the publishing of media.
 """
 
 from __future__ import annotations
@@ -61,6 +61,29 @@ def wait(handle: int) -> None:
 
 
 @contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While nobody else holds the lock on a file, which is made where it is not there; waits.
+
+    Where a file system has no locks, two at once are not kept apart.
+
+    Raises:
+        StorageError: no permission, read-only.
+    """
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            wait(handle)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def deriving(root: Place) -> Iterator[None]:
     """While rows are made of users' rows. Any number at once; waits until an erasure that runs has ended."""
     if not isinstance(root, Path):  # nobody is erased in an object store
@@ -86,7 +109,8 @@ def erasing(root: Path) -> Iterator[None]:
     """While users are removed: alone.
 
     Raises:
-        LakeBusyError: somebody seals, assembles, packs, replays or erases right now. The lock ends with its process.
+        LakeBusyError: somebody seals, assembles, publishes media, packs, replays or erases right now. The lock ends
+            with its process.
     """
     with translated(root):
         handle = _open(root)
@@ -97,7 +121,7 @@ def erasing(root: Path) -> Iterator[None]:
         raise LakeBusyError(
             "somebody else works on users' rows right now",
             where=root,
-            expected="no seal, samples, pack, replay or forget at the same time",
+            expected="no seal, samples, media, pack, replay or forget at the same time",
             hint="run the same command again when that has ended",
         ) from None
     finally:

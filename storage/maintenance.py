@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import eras, log
 from .catalog import Catalog
@@ -59,7 +60,10 @@ def compact(catalog: Catalog) -> list[Compacted]:
 
 
 def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int) -> list[Vacuumed]:
-    """Delete files that neither the newest version, nor a pin, nor a version younger than the retention needs."""
+    """Delete files that neither the newest version, nor a pin, nor a version younger than the retention needs.
+
+    What operators made and no media run has published goes after the same time.
+    """
     pins = [pin for pin in catalog.pins() if pin.holds_at(now_us)]
     done = []
     for name in catalog.table_names():
@@ -73,7 +77,17 @@ def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int
             table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=False)
             log.clean(table.root, catalog.needed(name, now_us), hours=max(retention_hours, log.LOG_HOURS))
         done.append(Vacuumed(name, len(sizes), sum(sizes), held))
-    return done
+    return [*done, *_vacuum_work(catalog, now_us / 1_000_000 - retention_hours * 3600, dry_run=dry_run)]
+
+
+def _vacuum_work(catalog: Catalog, before_s: float, *, dry_run: bool) -> list[Vacuumed]:
+    """The same for what operators made for media runs that were not published since; nothing where there is none."""
+    if not isinstance(catalog.root, Path):  # media runs in lakes on disk alone
+        return []
+    stale = catalog.work.stale(before_s)
+    if not dry_run:
+        catalog.work.remove(stale)
+    return [Vacuumed("(work of media)", len(stale), sum(stale.values()), ())] if stale else []
 
 
 def _held(table: Table, pin: Pin) -> Held:

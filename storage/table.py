@@ -74,7 +74,8 @@ class Commit:
 
     `transactions` are application transactions, applied together with the rows or not at all: source cursors, seals.
     With `after` the commit must directly follow that version: what was read from it (which events are there, what is
-    sealed) is then still so when the rows land. With `replaced` the rows take the place of all rows of that partition;
+    sealed) is then still so when the rows land. With `expected` only these transactions must be as they were (None: not
+    there), however many commits came since. With `replaced` the rows take the place of all rows of that partition;
     older versions keep them.
     """
 
@@ -82,6 +83,7 @@ class Commit:
     after: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[str, Any] | None = None
+    expected: Mapping[str, int | None] = field(default_factory=dict)
 
 
 class Table:
@@ -454,6 +456,10 @@ class Table:
                 expected=f"version {commit.after}",
                 got=f"version {now}",
             )
+        for app_id, known in commit.expected.items():
+            if (last := log.transaction(self.root, app_id)) != known:
+                where = f"{self.name}, {app_id}"
+                raise CommitConflictError("what was decided by has changed", where=where, expected=known, got=last)
         for app_id, version in commit.transactions.items():
             done = log.transaction(self.root, app_id)
             if done is not None and done >= version:

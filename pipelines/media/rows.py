@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +38,7 @@ class Job:
     works: tuple[Work, ...]
     source: str
     now_us: int
-
-    @property
-    def run_id(self) -> str:
-        return hashlib.blake2b(f"{self.identity} {self.source} {self.now_us}".encode(), digest_size=6).hexdigest()
+    run_id: str
 
 
 def digest_column(column: str) -> str:
@@ -114,9 +110,9 @@ def _letter(job: Job, item: dict[str, Any], operator: str, column: str, reason: 
     }
 
 
-def refused_rows(job: Job, chunk: pl.DataFrame, admission: Admission, found: Manifest) -> pa.Table:
+def refused_rows(job: Job, run: pl.DataFrame, admission: Admission, found: Manifest) -> pa.Table:
     """Items that the gate rejected, as rows of shapes.QUARANTINE: what the manifest said of them, and every reason."""
-    items = chunk[admission.rejected["index"].to_numpy()].select("_row", "_quarantine_id")
+    items = run[admission.rejected["index"].to_numpy()].select("_row", "_quarantine_id")
     lines = [found.lines[row] for row in items["_row"].to_list()]
     return _quarantine(job, items["_quarantine_id"].to_list(), lines, admission.rejected["reasons"].to_list())
 

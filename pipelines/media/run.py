@@ -1,19 +1,18 @@
 """Media: what items look, sound and read like, as gated content rows.
 
-    manifest ─▶ blobs ─▶ steps on Ray Data ─▶ GATE ─▶ content
-                              └─▶ dead letters, one for each item and operator that failed
+    manifest ─▶ blobs ─▶ steps on Ray Data ─▶ work, by the chunk ─▶ GATE, once ─▶ content
+                                                  └─▶ dead letters, one for each item and operator that failed
 
 An item is done when the content table has a row for it of the same plan identity (steps and operator versions) and
-the same inputs, by digest. Done items are skipped, so a run that was killed goes on, and the same run again does
-nothing. Dead letters and quarantine of a chunk of items are committed before its rows, each once by an application
-transaction; the rows come last, in one commit that says that the chunk is done and carries its verdict (publish.py).
+the same inputs, by digest. Done items are skipped, so the same run again does nothing. What the operators made is kept
+chunk by chunk, so a run that was killed, or stopped by the gate, goes on without running them again for those items;
+all that a run has to do is published at once or not at all (partition.py).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,42 +21,28 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
-from ...quality.findings import findings, told
+from ...quality.findings import Finding
 from ...quality.suite import compile_suite
 from ...schemas import plan as plans
 from ...schemas import shapes
 from ...schemas.contract import Contract
-from ...schemas.errors import CommitConflictError, GateError
-from ...schemas.placing import stored_schema
+from ...schemas.errors import CommitConflictError, StorageError
 from ...schemas.plan import Plan
-from ...schemas.times import from_us
 from ...storage.catalog import Catalog
-from ..learning import learnt
+from ...storage.work import KEYS
 from ..operators.registry import OPERATORS, signatures
 from ..private import Shield
-from ..publish import Audited, published, restored_all
 from . import manifest as manifests
 from . import on_ray as media_ray
 from .manifest import Manifest
-from .rows import (
-    PLACE,
-    Job,
-    content_rows,
-    dead_letters,
-    digest_column,
-    quarantine_id,
-    refused_lines,
-    refused_rows,
-    unread_column,
-)
+from .partition import MEDIA, Progress, Published, pending, publish
+from .rows import PLACE, Job, digest_column, refused_lines, unread_column
 from .steps import media_columns, works_of
 
-MEDIA = "media/"  # application transactions of chunks and manifests begin so
-CHUNK_ITEMS = 1_024  # in one commit; their outputs are in memory at once
+CHUNK_ITEMS = 1_024  # whose outputs are in memory at once
 READERS = 8  # threads that read files: they wait for disks, not for each other
 MISSING = "missing"  # in place of a digest, where the file is not there
-
-Progress = Callable[[str, int, int | None], None]
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +62,7 @@ class MediaResult:
     bytes: int
     version: int
     ignored_columns: tuple[str, ...]  # of the manifest, that neither the plan nor the content contract reads
+    findings: tuple[Finding, ...] = ()  # what was not as expected, worst first
 
 
 def run_media(
@@ -97,7 +83,7 @@ def run_media(
         PlanError: the plan is unknown or malformed, or does not fit the operators, the manifest or the contract.
         SourceNotFoundError, SourceError: the manifest is missing or unreadable.
         MissingExtraError: Ray, or what an operator needs, is not installed.
-        GateError: a critical check failed; nothing of that chunk is written.
+        GateError: a critical check failed; nothing of the run is written but its verdict.
         PiiKeyError: the contract hashes fields and there is no key; nothing was read.
     """
     plan = plan if isinstance(plan, Plan) else plans.load(plan)
@@ -115,46 +101,72 @@ def run_media(
     found = manifests.resolve(manifest, lines, wanted)
     report = progress or (lambda step, done, total: None)
 
-    restored_all(catalog, catalog.table("content"), MEDIA)
     rejected = _quarantine_lines(job, found)
     stored, size = _store(job, found, report)
-    pending = _pending(job, stored)
-    admitted = quarantined = letters = 0
-    if pending.height:
-        with media_ray.session(ray_address) as cluster:
-            for start in range(0, pending.height, CHUNK_ITEMS):
-                report("media", start, pending.height)
-                chunk = pending[start : start + CHUNK_ITEMS]
-                made = media_ray.run(_given(job, chunk), job.works, catalog.blobs.root, cluster)
-                counts = _write_chunk(job, chunk, made.sort_by(PLACE), found)
-                admitted, quarantined, letters = admitted + counts[0], quarantined + counts[1], letters + counts[2]
-        report("media", pending.height, pending.height)
+    done = _carried_out(job, stored, found, ray_address, report)
     return MediaResult(
-        rows=admitted,
+        rows=done.admitted,
         read=found.read,
-        admitted=admitted,
-        quarantined=quarantined + rejected,
-        dead_letters=letters,
-        skipped=found.read - admitted - quarantined - rejected,
+        admitted=done.admitted,
+        quarantined=done.quarantined + rejected,
+        dead_letters=done.dead_letters,
+        skipped=found.read - done.admitted - done.quarantined - rejected,
         bytes=size,
         version=catalog.table("content").version,
         ignored_columns=tuple(sorted(set(columns) - set(wanted.names))),
+        findings=done.findings,
     )
 
 
+def _carried_out(
+    job: Job, rows: pl.DataFrame, found: Manifest, ray_address: str | None, progress: Progress
+) -> Published:
+    """Run the operators over what they have not made yet, then publish all of it; again where it is gone by then."""
+    for _ in range(_ATTEMPTS):
+        _make(job, rows, ray_address, progress)
+        done = publish(job, rows, found, progress)
+        if done is not None:
+            return done
+    raise StorageError(
+        "what the operators make does not last until it is published",
+        where=job.catalog.work.root,
+        got=f"{_ATTEMPTS} attempts",
+        hint="somebody vacuums or forgets all the time, or the disk does not keep what is written",
+    )
+
+
+def _make(job: Job, rows: pl.DataFrame, ray_address: str | None, progress: Progress) -> None:
+    """Run the operators over the items of which nothing is kept, chunk by chunk."""
+    lacking = pending(job, rows).filter(pl.col("file").is_null())
+    if lacking.is_empty():
+        return
+    with media_ray.session(ray_address) as cluster:
+        for start in range(0, lacking.height, CHUNK_ITEMS):
+            progress("media", start, lacking.height)
+            chunk = lacking[start : start + CHUNK_ITEMS]
+            made = media_ray.run(_given(job, chunk), job.works, job.catalog.blobs.root, cluster).sort_by(PLACE)
+            kept = [column for work in job.works for column in (*dict(work.step.outputs).values(), work.failed)]
+            of_items = [chunk["item_id"].to_arrow(), chunk["input_digest"].to_arrow().cast(pa.string())]
+            job.catalog.work.put(
+                job.identity, pa.Table.from_arrays([*of_items, *made.select(kept).columns], names=[*KEYS, *kept])
+            )
+    progress("media", lacking.height, lacking.height)
+
+
 def _job(catalog: Catalog, contract: Contract, plan: Plan, *, source: str, now_us: int) -> Job:
-    schema = shapes.content(contract)
+    schema, identity = shapes.content(contract), plan.identity(signatures())
     return Job(
         catalog=catalog,
         contract=contract,
         schema=schema,
         suite=compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal),
         plan=plan,
-        identity=plan.identity(signatures()),
+        identity=identity,
         media=media_columns(plan),
         works=works_of(plan),
         source=source,
         now_us=now_us,
+        run_id=hashlib.blake2b(f"{identity} {source} {now_us}".encode(), digest_size=6).hexdigest(),
     )
 
 
@@ -209,20 +221,6 @@ def _store(job: Job, found: Manifest, report: Progress) -> tuple[pl.DataFrame, i
     return rows.with_columns(pl.Series("input_digest", digests, dtype=pl.String)), size
 
 
-def _pending(job: Job, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are not done, each item and input once, by item_id."""
-    rows = rows.sort("item_id", "_row").unique(["item_id", "input_digest"], keep="first", maintain_order=True)
-    content, quarantine = job.catalog.table("content"), job.catalog.table("quarantine")
-    if content.exists:
-        done = content.scan().filter(pl.col("plan") == job.identity).select("item_id", "input_digest").collect()
-        rows = rows.join(done.unique(), on=["item_id", "input_digest"], how="anti", maintain_order="left")
-    rows = rows.with_columns(quarantine_id(job).alias("_quarantine_id"))
-    if quarantine.exists:
-        refused = quarantine.scan().filter(pl.col("contract") == job.contract.name).select("quarantine_id").collect()
-        rows = rows.filter(~pl.col("_quarantine_id").is_in(refused["quarantine_id"].implode()))
-    return rows
-
-
 def _given(job: Job, chunk: pl.DataFrame) -> pa.Table:
     """What the steps read: digests of media, texts, and each row's place in the chunk."""
     names = job.plan.read_columns()
@@ -231,88 +229,16 @@ def _given(job: Job, chunk: pl.DataFrame) -> pa.Table:
     return table.cast(pa.schema([pa.field(PLACE, pa.int64()), *[pa.field(name, pa.string()) for name in names]]))
 
 
-def _write_chunk(job: Job, chunk: pl.DataFrame, made: pa.Table, found: Manifest) -> tuple[int, int, int]:
-    """Gate and commit one chunk: its rows admitted, its rows quarantined, its dead letters."""
-    items = json.dumps(chunk.select("item_id", "input_digest").rows())
-    digest = hashlib.blake2b(items.encode(), digest_size=16).hexdigest()
-    cursor = f"{MEDIA}{job.identity}/{job.contract.version}/{digest}"
-    letters = dead_letters(job, chunk, made)
-    content = job.catalog.table("content")
-    stored = stored_schema(job.contract, job.schema)
-    content.create(stored)
-    name, day = job.contract.name, from_us(job.now_us).date()
-    suite = learnt(job.catalog, job.suite, table=content.name, contract=name, day=day, partitions=False)
-    while True:
-        version = content.version  # read before the barrier is: the rows must be committed right after it
-        admission = gate.admit(
-            content_rows(job, chunk, made, job.catalog.barrier_us(content)),
-            suite,
-            job.schema,
-            contract=name,
-            contract_version=job.contract.version,
-            verdict_id=cursor,
-            quarantine_limit=job.contract.quarantine_limit,
-            quarantine_limit_rows=job.contract.quarantine_limit_rows,
-        )
-        verdict = _verdict(job, admission, chunk.height)
-        if admission.verdict == "stop":
-            _stop(job, admission, verdict)
-        _once(job, "dead_letters", letters, shapes.DEAD_LETTERS, cursor)
-        _once(job, "quarantine", refused_rows(job, chunk, admission, found), shapes.QUARANTINE, cursor)
-        staged = content.stage(admission.admitted.stored_as(stored))
-        try:
-            published(job.catalog, Audited(content, (staged,), admission, verdict, stored), (cursor, 1), after=version)
-        except CommitConflictError:
-            if content.transaction(cursor) is not None:
-                return 0, 0, 0  # somebody else ran the same plan over the same items meanwhile
-            continue  # somebody wrote or sealed meanwhile: what may have been known when may be another now
-        return admission.admitted.rows.num_rows, admission.rejected.height, letters.num_rows
-
-
-def _verdict(job: Job, admission: gate.Admission, items: int) -> pa.Table:
-    return gate.verdict_rows(
-        admission,
-        run_id=job.run_id,
-        at_us=job.now_us,
-        table="content",
-        source=job.source,
-        event_day=from_us(job.now_us).date(),
-        read=items,
-        duplicates=0,
-        late=0,
-    )
-
-
-def _stop(job: Job, admission: gate.Admission, verdict: pa.Table) -> None:
-    """Store the verdict of a chunk that may not be written, and say so."""
-    job.catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
-    raise GateError(
-        "a critical check failed: nothing of these items was written",
-        where=f"{job.source}, contract {job.contract.name}",
-        expected="every critical check to pass",
-        got=admission.stop_reason,
-        hint="mend the manifest or the contract, then run the same command again; it goes on where it stopped; more: "
-        f"reclake report quality {job.catalog.root}",
-        **told(findings(admission)),
-    )
-
-
 def _quarantine_lines(job: Job, found: Manifest) -> int:
     """Put lines that are no items where they live, once for each state of the manifest. How many were put now."""
-    cursor = f"{MEDIA}{found.digest}"
-    if not found.rejected or job.catalog.table("quarantine").transaction(cursor) is not None:
+    cursor, table = f"{MEDIA}{found.digest}", job.catalog.table("quarantine")
+    if not found.rejected or table.transaction(cursor) is not None:
         return 0
-    _once(job, "quarantine", refused_lines(job, found), shapes.QUARANTINE, cursor)
-    return len(found.rejected)
-
-
-def _once(job: Job, name: str, rows: pa.Table, schema: pa.Schema, cursor: str) -> None:
-    """Append reclake's own records, unless a run that was cut short did so already."""
-    table = job.catalog.table(name)
-    if rows.num_rows == 0 or table.transaction(cursor) is not None:
-        return
+    rows = gate.record(refused_lines(job, found), shapes.QUARANTINE, name=table.name)
     try:
-        table.append(gate.record(rows, schema, name=name), transactions={cursor: 1})
+        table.append(rows, transactions={cursor: 1})
     except CommitConflictError:
         if table.transaction(cursor) is None:
             raise
+        return 0  # somebody else ran over the same manifest at the same time
+    return len(found.rejected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,25 +17,23 @@ pytest.importorskip("PIL")
 
 from hypothesis import given
 from hypothesis import strategies as st
+from medias import NOW_US, content, letters, only, write
 from PIL import Image
 
-import reclake
 from reclake.pipelines.ingest import ingest
 from reclake.pipelines.media import on_ray as media_ray
-from reclake.pipelines.media import run as media
 from reclake.pipelines.media import run_media
 from reclake.pipelines.media.on_ray import Cluster, place
-from reclake.pipelines.media.steps import run_steps, works_of
+from reclake.pipelines.media.steps import works_of
 from reclake.pipelines.operators.registry import OPERATORS, signatures
 from reclake.pipelines.seal import seal as seal_through
 from reclake.pipelines.simulate import SimulatedApp, simulate
 from reclake.schemas import plan as plans
-from reclake.schemas.contract import parse, shipped
-from reclake.schemas.errors import GateError, PlanError, SourceError, SourceNotFoundError
+from reclake.schemas.contract import shipped
+from reclake.schemas.errors import PlanError, SourceError, SourceNotFoundError
 from reclake.storage.catalog import Catalog
 from reclake.storage.table import Table
 
-NOW_US = 1_709_251_200_000_000  # 2024-03-01
 ALL_OPERATORS = plans.parse(
     {
         "name": "all",
@@ -68,42 +65,6 @@ def session() -> Iterator[Cluster]:
     """One Ray for all tests of this file that only need some Ray."""
     with media_ray.session(None) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same kernels without Ray: for what is not about Ray."""
-
-    def run(table: pa.Table, works: Any, blobs: Path, cluster: Any) -> pa.Table:
-        from reclake.storage.blobs import Blobs
-
-        parts = [run_steps(table.slice(start, 7), works, Blobs(blobs).read) for start in range(0, table.num_rows, 7)]
-        return pa.concat_tables(reversed(parts))  # engines finish in any order
-
-    class Session:
-        def __init__(self, address: str | None) -> None:
-            self.cluster = Cluster(cpus=2, gpus=0, memory_bytes=8 << 30, nodes=1)
-
-        def __enter__(self) -> Cluster:
-            return self.cluster
-
-        def __exit__(self, *error: object) -> None: ...
-
-    monkeypatch.setattr(media_ray, "run", run)
-    monkeypatch.setattr(media_ray, "session", Session)
-
-
-def content(catalog: Catalog) -> pl.DataFrame:
-    return catalog.table("content").scan().collect().sort("item_id", "input_digest")
-
-
-def letters(catalog: Catalog) -> list[dict[str, Any]]:
-    return catalog.table("dead_letters").scan().collect().sort("item_id", "operator").to_dicts()
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return path
 
 
 def picture(path: Path, colour: str) -> str:
@@ -163,48 +124,6 @@ def test_the_same_run_again_does_nothing(app: SimulatedApp, in_process: None, tm
     assert len(letters(catalog)) == 3
 
 
-@pytest.mark.parametrize(("table", "nth"), [("verdicts", 2), ("dead_letters", 2), ("content", 2)])
-def test_killed_anywhere_and_run_again_gives_the_same_rows_once(
-    in_process: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, nth: int
-) -> None:
-    """The nth commit to a table is the end of the process, in turn before and after it is done."""
-    from reclake.storage.table import Table
-
-    monkeypatch.setattr(media, "CHUNK_ITEMS", 3)
-    titles = ["one", "", "three", "four", "!!!", "six", "seven", "eight"]
-    rows = [{"item_id": n, "title": title} for n, title in enumerate(titles)]
-    manifest = write(tmp_path / "items.jsonl", rows)
-    plan = only("text_embedding")
-    whole = Catalog.create(tmp_path / "whole")
-    run_media(whole, plan, manifest, now_us=NOW_US)
-    commit = Table.commit
-    for when in ("before", "after"):
-        catalog = Catalog.create(tmp_path / when)
-        calls: list[str] = []
-
-        def killed(self: Table, *args: Any, calls: list[str] = calls, when: str = when, **options: Any) -> int:
-            calls.append(self.name)
-            last = calls.count(table) == nth and self.name == table
-            if last and when == "before":
-                raise KeyboardInterrupt
-            version = commit(self, *args, **options)
-            if last:
-                raise KeyboardInterrupt
-            return version
-
-        monkeypatch.setattr(Table, "commit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_media(catalog, plan, manifest, now_us=NOW_US)
-        monkeypatch.setattr(Table, "commit", commit)
-        run_media(catalog, plan, manifest, now_us=NOW_US)
-        assert content(catalog).equals(content(whole))
-        assert letters(catalog) == letters(whole)
-        verdicts = [
-            c.table("verdicts").scan().collect().sort("verdict_id", "check", "column") for c in (catalog, whole)
-        ]
-        assert verdicts[0].equals(verdicts[1])
-
-
 def test_a_changed_file_is_new_content_and_an_unchanged_one_is_not(in_process: None, tmp_path: Path) -> None:
     catalog = Catalog.create(tmp_path / "lake")
     rows = [{"item_id": n, "title": f"item {n}", "cover": picture(tmp_path / f"{n}.png", "red")} for n in (1, 2)]
@@ -215,12 +134,6 @@ def test_a_changed_file_is_new_content_and_an_unchanged_one_is_not(in_process: N
     second = run_media(catalog, plan, manifest, now_us=NOW_US + 5)
     assert (second.admitted, second.skipped) == (1, 1)
     assert content(catalog).filter(pl.col("item_id") == 2)["cover_digest"].n_unique() == 2
-
-
-def only(*operators: str) -> plans.Plan:
-    """The shipped plan's steps of some operators."""
-    whole = plans.load("short_video")
-    return plans.Plan(whole.name, tuple(step for step in whole.steps if step.operator in operators))
 
 
 def test_another_version_of_an_operator_is_another_plan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,20 +183,6 @@ def test_lines_that_are_no_items_are_quarantined_once_and_counted(in_process: No
     again = run_media(catalog, only("text_embedding"), manifest, now_us=NOW_US + 5)
     assert (again.read, again.admitted, again.quarantined, again.skipped) == (8, 0, 0, 8)
     assert catalog.table("quarantine").scan().collect().height == 5
-
-
-def test_a_chunk_that_is_stopped_says_why_and_which_command_shows_more(in_process: None, tmp_path: Path) -> None:
-    lake = reclake.Lake.create(tmp_path / "lake")
-    known = lake.catalog.contract("content")
-    strict = {"kind": "content", "quarantine_limit_rows": 0}
-    lake.evolve(parse("content", known.avro_schema, suite=known.expectations, policy=strict))
-    manifest = write(tmp_path / "items.jsonl", [{"item_id": 8, "title": "w" * 1001}, {"item_id": 9, "title": "fine"}])
-    with pytest.raises(GateError) as caught:
-        run_media(lake.catalog, only("text_embedding"), manifest, now_us=NOW_US)
-    assert f"more: reclake report quality {tmp_path / 'lake'}" in str(caught.value)
-    assert [(one["column"], one["rows"], one["went"]) for one in caught.value.findings] == [("title", 1, "nowhere")]
-    lake.report_quality(tmp_path / "quality.html")
-    assert "nothing was written" in (tmp_path / "quality.html").read_text()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])

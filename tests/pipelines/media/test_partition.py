@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -216,6 +217,26 @@ def test_what_operators_made_and_a_disk_lost_or_damaged_is_made_again(
     whole = Catalog.create(tmp_path / "whole")
     run_media(whole, only("text_embedding"), manifest, now_us=NOW_US)
     assert content(catalog).equals(content(whole))
+
+
+def test_a_disk_that_is_full_while_work_is_kept_is_said_and_leaves_nothing_half_written(
+    ran: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, manifest = Catalog.create(tmp_path / "lake"), titled(tmp_path / "items.jsonl", TITLES)
+    write_table = pq.write_table
+
+    def full(rows: pa.Table, target: Any, **how: Any) -> None:
+        write_table(rows, target, **how)
+        if len(ran) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", full)
+        with pytest.raises(StorageError, match="disk is full"):
+            run_media(catalog, only("text_embedding"), manifest, now_us=NOW_US)
+    assert len([path for path in catalog.work.root.rglob("*") if path.is_file()]) == 1
+    assert run_media(catalog, only("text_embedding"), manifest, now_us=NOW_US).admitted == 7
+    assert ran == [3, 3, 3, 2]
 
 
 def test_unpublished_work_goes_with_vacuum_when_it_is_old_and_with_forget_at_once(

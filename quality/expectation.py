@@ -11,6 +11,7 @@ import polars as pl
 
 from ..schemas.errors import SuiteError
 from .columns import Column, Kind, find
+from .facts import Proof
 
 Severity = Literal["critical", "error", "warning"]
 PERSONAL = "(personal data)"  # in place of a value that nobody is to be shown
@@ -46,7 +47,8 @@ class RowCheck:
     `fails` has no nulls. `evaluated` is a count: what `mostly` is a share of. `got` is evaluated on failing rows only.
     `together`: the columns of whose values rows are looked at together (is there another of the same?); of most checks
     there are none, as they look at a row alone. `vouched`: a row may pass because of one of those, as an outcome does
-    because of its exposure; elsewhere more rows can only make more fail.
+    because of its exposure; elsewhere more rows can only make more fail. `proof`: what may show, of all rows at once,
+    that none fails.
     """
 
     type: str
@@ -59,6 +61,7 @@ class RowCheck:
     got: pl.Expr
     together: frozenset[str] = frozenset()
     vouched: bool = False
+    proof: Proof | None = None
 
     def masked(self) -> RowCheck:
         """The same check, of a column whose values nobody is to be shown."""

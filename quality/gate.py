@@ -25,7 +25,7 @@ from .jointly import judge_each, merged
 from .judging import Judged, judge
 from .reasons import INDEX, REJECTED, collect, missing
 from .results import CheckResult, told
-from .suite import CompiledSuite, frame_of
+from .suite import CompiledSuite
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
 
@@ -192,8 +192,8 @@ def admit(
     """
     check_shape(batch, schema, contract)
     _check_suite(suite, schema, contract)
-    frame = frame_of(batch, suite)
-    judged = judge(suite, suite.run(frame), frame, missing(batch, schema), absent)
+    answers = suite.run(batch)
+    judged = judge(suite, answers, missing(batch, schema), absent)
     checks, failures = judged.checks, list(judged.failures.values())
 
     rejected = np.zeros(batch.num_rows, dtype=np.bool_)
@@ -208,7 +208,7 @@ def admit(
         rows = batch.filter(pa.array(~rejected))
     return Admission(
         admitted=Admitted(exactly(rows, schema, contract), contract, contract_version, verdict_id, _SEAL),
-        rejected=collect(frame, failures, rejected) if rejected.any() else _NONE_REJECTED.clone(),
+        rejected=collect(answers.frame, failures, rejected) if rejected.any() else _NONE_REJECTED.clone(),
         checks=checks,
         verdict=_verdict(checks, stop_reason, any_rejected=out > 0),
         stop_reason=stop_reason,
@@ -255,11 +255,10 @@ def admit_each(
     check_shape(batches[0], schema, contract)
     _check_suite(suite, schema, contract)
     whole = pa.concat_tables(batches).combine_chunks()
-    frame = frame_of(whole, suite)
     sizes = np.array([batch.num_rows for batch in batches])
     starts = np.cumsum(sizes) - sizes
     nulls = missing(whole, schema)
-    judged = judge_each(suite, batches, frame, nulls, absent)
+    judged, frame = judge_each(suite, batches, whole, nulls, absent)
     rejected = np.zeros(whole.num_rows, dtype=np.bool_)
     for one, start in zip(judged, starts, strict=True):
         for failure in one.failures.values():
@@ -322,8 +321,7 @@ def admit_part(
     check_shape(part, schema, name)
     _check_suite(suite, schema, name)
     nulls = missing(part, schema)
-    frame = frame_of(part, suite)
-    judged = judge(suite, suite.run(frame), frame, nulls, ())
+    judged = judge(suite, suite.run(part), nulls, ())
     return Held(exactly(part.slice(0, 0) if nulls else part, schema, name), _SEAL), judged.checks
 
 

@@ -20,35 +20,36 @@ import pyarrow as pa
 from .expectation import Check, RowCheck
 from .judging import Judged, judge
 from .reasons import Failure, texts
-from .suite import CompiledSuite, frame_of
+from .suite import Answers, CompiledSuite
 
-Answers = dict[str, Any]
+Found = dict[str, Any]
 _NO_ROWS = np.empty(0, np.uint32)
 
 
 def judge_each(
     suite: CompiledSuite,
     batches: Sequence[pa.Table],
-    frame: pl.DataFrame,
+    whole: pa.Table,
     nulls: list[tuple[str, np.ndarray]],
     absent: Collection[str],
-) -> list[Judged]:
-    """What `judge` says of each batch. `frame` and `nulls` are those of all batches."""
+) -> tuple[list[Judged], pl.DataFrame]:
+    """What `judge` says of each batch, and the columns of `whole`, which is all of them, in which any row fails."""
     ends = np.cumsum([batch.num_rows for batch in batches])
     known: dict[tuple[int, int], Judged] = {}  # most batches look alike, and share their answers
     judged = []
-    for i, answers in enumerate(_answers_each(suite, batches, frame, ends)):
+    found, frame = _answers_each(suite, batches, whole, ends)
+    for i, answers in enumerate(found):
         size = batches[i].num_rows
         start = ends[i] - size
         within = [(path, rows[(rows >= start) & (rows < ends[i])] - np.uint32(start)) for path, rows in nulls]
         mine = [(path, rows) for path, rows in within if len(rows)]
         one = None if mine else known.get((id(answers), size))
         if one is None:
-            one = judge(suite, answers, frame.slice(start, size), mine, absent)
+            one = judge(suite, Answers(answers, frame.slice(start, size)), mine, absent)
         if not mine:
             known[id(answers), size] = one
         judged.append(one)
-    return judged
+    return judged, frame
 
 
 def merged(paths: Sequence[str], judged: Sequence[Judged], starts: np.ndarray) -> list[Failure]:
@@ -68,25 +69,23 @@ def merged(paths: Sequence[str], judged: Sequence[Judged], starts: np.ndarray) -
 
 
 def _answers_each(
-    suite: CompiledSuite, batches: Sequence[pa.Table], frame: pl.DataFrame, ends: npt.NDArray[np.int64]
-) -> list[Answers]:
-    """For each batch what `suite.run` would say of it; batches without a failing row may share one answer.
-
-    `frame`: the columns of all batches that the suite looks at, see frame_of; a batch ends before its one of `ends`.
-    Beside `{i}.fails` there may be `{i}.seen`: what was found in those rows, or of a warning in the first of them.
+    suite: CompiledSuite, batches: Sequence[pa.Table], whole: pa.Table, ends: npt.NDArray[np.int64]
+) -> tuple[list[Found], pl.DataFrame]:
+    """For each batch what `suite.run` would find in it, batches without a failing row may share one; and the columns
+    of all batches in which any row may fail. A batch ends before its one of `ends`.
     """
     apart = {i for i, check in enumerate(suite.checks) if not isinstance(check, RowCheck) or check.vouched}
     joint = [i for i in range(len(suite.checks)) if i not in apart]
     asked = suite.only(joint)
-    found = asked.run(frame)
+    found = asked.run(whole).found
     if any(name.endswith(".error") for name in found):
-        return [suite.run(frame_of(batch, suite)) for batch in batches]
-    whole = [int(found[f"{n}.evaluated"]) for n in range(len(joint))]
-    evaluated = _evaluated_each(asked.checks, frame, ends, whole)
+        return [suite.run(batch).found for batch in batches], suite.frame_of(whole, range(len(suite.checks)))
+    frame = suite.frame_of(whole, [*apart, *(place for n, place in enumerate(joint) if len(found[f"{n}.fails"]))])
+    evaluated = _evaluated_each(asked, whole, ends, [int(found[f"{n}.evaluated"]) for n in range(len(joint))])
     cut = [_Cut(frame, asked.checks[n], np.asarray(found[f"{n}.fails"]), ends) for n in range(len(joint))]
-    alike: dict[tuple[int, ...], Answers] = {}
+    alike: dict[tuple[int, ...], Found] = {}
     suites: dict[frozenset[int], CompiledSuite] = {}
-    answers: list[Answers] = []
+    answers: list[Found] = []
     for i, batch in enumerate(batches):
         failing = [(place, one) for place, one in zip(joint, cut, strict=True) if one.counts[i]]
         counts = evaluated[i].tolist()
@@ -95,7 +94,7 @@ def _answers_each(
             if known is not None:
                 answers.append(known)
                 continue
-        mine: Answers = {f"{place}.evaluated": count for place, count in zip(joint, counts, strict=True)}
+        mine: Found = {f"{place}.evaluated": count for place, count in zip(joint, counts, strict=True)}
         mine |= dict.fromkeys([f"{place}.fails" for place in joint], _NO_ROWS)
         again = set(apart)
         for place, one in failing:
@@ -106,11 +105,11 @@ def _answers_each(
         if again:
             key = frozenset(again)
             some = suites.get(key) or suites.setdefault(key, suite.only(key))
-            mine |= _placed(some.run(frame_of(batch, some)), sorted(key))
+            mine |= _placed(some.run(batch).found, sorted(key))
         elif not failing:
             alike[batch.num_rows, *counts] = mine
         answers.append(mine)
-    return answers
+    return answers, frame
 
 
 class _Cut:
@@ -141,14 +140,14 @@ class _Cut:
         return rows, self._seen.slice(to - count, count)
 
 
-def _placed(answers: Answers, places: Sequence[int]) -> Answers:
+def _placed(answers: Found, places: Sequence[int]) -> Found:
     """The answers of a suite of some checks under the places that these have in the whole one."""
     named = ((name.partition("."), answer) for name, answer in answers.items())
     return {f"{places[int(number)]}.{what}": answer for (number, _, what), answer in named}
 
 
 def _evaluated_each(
-    checks: Sequence[Check], frame: pl.DataFrame, ends: npt.NDArray[np.int64], whole: Sequence[int]
+    suite: CompiledSuite, batch: pa.Table, ends: npt.NDArray[np.int64], whole: Sequence[int]
 ) -> npt.NDArray[np.int64]:
     """How many rows each check looks at, of each run of rows that ends before one of `ends` (rising): a row a run.
 
@@ -156,13 +155,14 @@ def _evaluated_each(
     """
     sizes = np.diff(ends, prepend=0)
     each = np.where(np.asarray(whole, np.int64) > 0, sizes[:, None], 0)
-    some = [i for i, count in enumerate(whole) if 0 < count < frame.height]
+    some = [i for i, count in enumerate(whole) if 0 < count < batch.num_rows]
     if some:
         found = (
-            frame.lazy()
+            suite.frame_of(batch, some)
+            .lazy()
             .with_columns(pl.Series("", np.repeat(np.arange(len(ends)), sizes)))
             .group_by("")
-            .agg(checks[i].evaluated.cast(pl.Int64).alias(f"{i}") for i in some)
+            .agg(suite.checks[i].evaluated.cast(pl.Int64).alias(f"{i}") for i in some)
             .collect(engine="in-memory")
             .to_numpy()
         )

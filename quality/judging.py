@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +11,7 @@ import polars as pl
 from .expectation import BatchCheck
 from .reasons import Failure, texts
 from .results import SCHEMA, CheckResult, column_of, not_evaluated, not_there, of_batch, of_counts, of_schema, told
-from .suite import CompiledSuite
+from .suite import Answers, CompiledSuite
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +27,40 @@ class Judged:
 
 def judge(
     suite: CompiledSuite,
-    answers: Mapping[str, Any],
-    frame: pl.DataFrame,
+    answers: Answers,
     nulls: list[tuple[str, np.ndarray]],
     absent: Collection[str],
 ) -> Judged:
-    """By what the suite answered of a batch; of `frame`, its columns, only failing rows are looked at.
-
-    `answers`: see CompiledSuite.run; there may be `{i}.seen` beside `{i}.fails`: what was found in those rows, or of a
-    warning in the first of them. `nulls`: see missing. `absent`: columns that the source does not have.
-    """
+    """By what the suite answered of a batch. `nulls`: see missing. `absent`: columns that the source does not have."""
+    found, frame = answers.found, answers.frame
     results = [of_schema(nulls, frame.height)]
     failures: dict[str | int, Failure] = {
         path: Failure(SCHEMA, path, "error", "not null", rows, pl.lit("null")) for path, rows in nulls
     }
     unknown = None
     for i, check in enumerate(suite.checks):
-        broken = answers.get(f"{i}.error")
+        broken = found.get(f"{i}.error")
         if broken is not None:
             results.append(not_evaluated(check, broken))
             if check.severity != "warning":
                 unknown = unknown or told(results[-1])
             continue
-        evaluated = int(answers[f"{i}.evaluated"])
+        evaluated = int(found[f"{i}.evaluated"])
         nothing = not_there(check, evaluated, frame.height, absent)
         if nothing is not None:
             results.append(nothing)
             continue
         if isinstance(check, BatchCheck):
-            outcome = check.judge([answers[f"{i}.{j}"] for j in range(len(check.observe))])
+            outcome = check.judge([found[f"{i}.{j}"] for j in range(len(check.observe))])
             results.append(of_batch(check, evaluated, outcome))
             continue
-        failing = np.asarray(answers[f"{i}.fails"])
+        failing = np.asarray(found[f"{i}.fails"])
         success = check.met(evaluated, len(failing))
         if not len(failing):
             results.append(of_counts(check, evaluated, 0, success, None))
             continue
         rejects = not success and check.severity != "warning"
-        seen = answers.get(f"{i}.seen")
+        seen = found.get(f"{i}.seen")
         if seen is None:
             seen = texts(frame, check.got, failing if rejects else failing[:1])
         results.append(of_counts(check, evaluated, len(failing), success, str(seen[0])))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from . import proofs
 from .columns import NUMBERS, Column, Kind, kind_of
 from .expectation import Bounds, Expectation, RowCheck
 from .row_checks import BOUNDS, Rule, on_present, rule
@@ -21,20 +22,21 @@ def no_nulls_inside(e: Expectation) -> RowCheck:
     if _inner(column) == "float":
         missing |= pl.element().is_nan()
     meets = ~column.items.list.eval(missing).list.any()
-    return on_present(e, column, meets, "no null inside")
+    return on_present(e, column, meets, "no null inside", proof=proofs.filled_lists(column))
 
 
 def all_between(e: Expectation) -> RowCheck:
     column = _list(e, NUMBERS)
     bounds = Bounds.of(e, e.number, required=True)
     meets = column.items.list.eval(bounds.holds_for(pl.element())).list.all()
-    return on_present(e, column, meets, "all values " + bounds.show(lambda bound: f"{bound:g}"))
+    expected, proof = "all values " + bounds.show(lambda bound: f"{bound:g}"), proofs.lists_between(column, bounds)
+    return on_present(e, column, meets, expected, proof=proof)
 
 
 def all_finite(e: Expectation) -> RowCheck:
     column = _list(e, NUMBERS)
     meets = column.items.list.eval(pl.element().is_finite().fill_null(False)).list.all()
-    return on_present(e, column, meets, "all values finite")
+    return on_present(e, column, meets, "all values finite", proof=proofs.finite_lists(column))
 
 
 def unit_norm(e: Expectation) -> RowCheck:
@@ -43,7 +45,8 @@ def unit_norm(e: Expectation) -> RowCheck:
     allowed = NORM_TOLERANCE if tolerance is None else float(tolerance)
     norm = column.items.list.eval(pl.element().cast(pl.Float64).pow(2)).list.sum().sqrt()
     got = pl.concat_str(pl.lit("norm "), norm.round(6).cast(pl.String)).fill_null("null")
-    return on_present(e, column, (norm - 1).abs() <= allowed, f"norm 1 within {allowed:g}", got)
+    meets, proof = (norm - 1).abs() <= allowed, proofs.unit_vectors(column, allowed)
+    return on_present(e, column, meets, f"norm 1 within {allowed:g}", got, proof=proof)
 
 
 def all_before(e: Expectation) -> RowCheck:

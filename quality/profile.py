@@ -19,7 +19,7 @@ import pyarrow as pa
 from .columns import Column, columns_of, kind_of, short
 from .expectation import BatchCheck, RowCheck
 from .list_checks import NORM_TOLERANCE
-from .suite import CompiledSuite, compile_suite, frame_of
+from .suite import CompiledSuite, compile_suite
 
 ROWS_MIN = 100  # fewer rows say nothing of what will come
 VALUES_MAX = 30  # of a column that has a set of values
@@ -191,11 +191,11 @@ def _orders(times: list[Column], frame: pl.DataFrame, personal: set[str]) -> Ite
 def _holds(one: Proposal, rows: pa.Table, schema: pa.Schema) -> bool:
     """Whether the gate, by this line, would find nothing amiss in the rows themselves."""
     suite = compile_suite({"name": "proposed", "expectations": [one.expectation]}, schema, name="proposed")
-    return _met(suite, frame_of(rows, suite))
+    return _met(suite, rows)
 
 
-def _met(suite: CompiledSuite, frame: pl.DataFrame) -> bool:
-    answers = suite.run(frame)
+def _met(suite: CompiledSuite, rows: pa.Table) -> bool:
+    answers = suite.run(rows).found
     (check,) = suite.checks
     match check:
         case RowCheck():

@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from . import proofs
 from .columns import HASHABLE, NUMBERS, ORDERED, Column, Kind, comparable, short
 from .expectation import COMMON_KEYS, Bounds, Expectation, RowCheck
+from .facts import Proof
 from .patterns import to_rust
 
 # GX takes numbers and times as bounds, not other strings.
@@ -38,11 +41,13 @@ def _check(
     got: pl.Expr,
     certain: bool = False,
     together: Iterable[Column] = (),
+    proof: Proof | None = None,
 ) -> RowCheck:
     """A row check; `considered` None: all rows. A comparison that has no answer is a failure.
 
     `certain`: `meets` is null for rows that are not considered, and for no other: a few steps less for the same.
     """
+    columns = list(columns)
     if certain:
         fails = ~meets if considered is None else meets.eq_missing(False)
     else:
@@ -59,6 +64,8 @@ def _check(
         evaluated=e.rows if considered is None else e.within(considered).sum(),
         got=got,
         together=frozenset(column.name for column in together),
+        # Facts are of all rows, and of columns of the batch.
+        proof=proof if e.domain is None and all(column.inside is None for column in columns) else None,
     )
 
 
@@ -71,6 +78,7 @@ def on_present(
     *,
     certain: bool = False,
     together: Iterable[Column] = (),
+    proof: Proof | None = None,
 ) -> RowCheck:
     return _check(
         e,
@@ -81,18 +89,21 @@ def on_present(
         got=column.text if got is None else got,
         certain=certain,
         together=together,
+        proof=proof,
     )
 
 
 def not_null(e: Expectation) -> RowCheck:
     column = e.column()
     meets, got = column.present, pl.lit("null")
-    return _check(e, [column], meets=meets, considered=None, expected="not null", got=got, certain=True)
+    proof = proofs.not_null(column)
+    return _check(e, [column], meets=meets, considered=None, expected="not null", got=got, certain=True, proof=proof)
 
 
 def null(e: Expectation) -> RowCheck:
     column = e.column()
-    return _check(e, [column], meets=~column.present, considered=None, expected="null", got=column.text)
+    meets, proof = ~column.present, proofs.null(column)
+    return _check(e, [column], meets=meets, considered=None, expected="null", got=column.text, proof=proof)
 
 
 def between(e: Expectation) -> RowCheck:
@@ -103,21 +114,24 @@ def between(e: Expectation) -> RowCheck:
         return None if raw is None else column.literal(raw, where=f"{e.where}, {key}")
 
     bounds = Bounds.of(e, fit, required=True)
-    return on_present(e, column, bounds.holds_for(column.value), bounds.show(column.show), certain=True)
+    meets, proof = bounds.holds_for(column.value), proofs.between(column, bounds)
+    return on_present(e, column, meets, bounds.show(column.show), certain=True, proof=proof)
 
 
 def in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
     expected = "one of " + short([column.show(v) for v in values])
-    return on_present(e, column, _is_in(column, values), expected, certain=bool(values))
+    proof = proofs.one_of(column, values)
+    return on_present(e, column, _is_in(column, values), expected, certain=bool(values), proof=proof)
 
 
 def not_in_set(e: Expectation) -> RowCheck:
     column = e.column(HASHABLE)
     values = e.values(column, empty_allowed=True)
     expected = "none of " + short([column.show(v) for v in values])
-    return on_present(e, column, ~_is_in(column, values), expected, certain=bool(values))
+    proof = proofs.none_of(column, values)
+    return on_present(e, column, ~_is_in(column, values), expected, certain=bool(values), proof=proof)
 
 
 def _is_in(column: Column, values: list[object]) -> pl.Expr:
@@ -129,7 +143,8 @@ def _is_in(column: Column, values: list[object]) -> pl.Expr:
 def regex(e: Expectation) -> RowCheck:
     column = e.column(_TEXT)
     meets = column.raw.str.contains(to_rust(e.kwargs.get("regex"), where=e.where))
-    return on_present(e, column, meets, f"matches {e.kwargs['regex']}", certain=True)
+    proof = proofs.matching(column, e.kwargs["regex"])
+    return on_present(e, column, meets, f"matches {e.kwargs['regex']}", certain=True, proof=proof)
 
 
 def not_regex(e: Expectation) -> RowCheck:
@@ -153,7 +168,8 @@ def length_between(e: Expectation) -> RowCheck:
     column = e.column(_MEASURABLE)
     bounds = Bounds.of(e, lambda key: e.number(key, whole=True), required=True)
     expected = bounds.show(str, prefix="length ")
-    return on_present(e, column, bounds.holds_for(_length(column)), expected, _long(column), certain=True)
+    meets, proof = bounds.holds_for(_length(column)), proofs.long(column, bounds.hold)
+    return on_present(e, column, meets, expected, _long(column), certain=True, proof=proof)
 
 
 def length_equal(e: Expectation) -> RowCheck:
@@ -161,7 +177,8 @@ def length_equal(e: Expectation) -> RowCheck:
     value = e.number("value", whole=True)
     if value is None:
         raise e.error("no length", expected="value: a whole number", got="none")
-    return on_present(e, column, _length(column) == value, f"length {value}", _long(column), certain=True)
+    meets, proof = _length(column) == value, proofs.long(column, lambda length: length == value)
+    return on_present(e, column, meets, f"length {value}", _long(column), certain=True, proof=proof)
 
 
 def _length(column: Column) -> pl.Expr:
@@ -210,19 +227,21 @@ def _typed(e: Expectation, names: list[object] | list[str]) -> RowCheck:
         raise e.error("an unknown type", expected="one of " + ", ".join(_TYPES), got=unknown or names)
     fits = any(_TYPES[str(name)](column.type) for name in names)
     got = pl.lit(str(column.type))
-    return on_present(e, column, pl.lit(fits), "of type " + " or ".join(map(str, names)), got)
+    expected, proof = "of type " + " or ".join(map(str, names)), proofs.all_present(column) if fits else None
+    return on_present(e, column, pl.lit(fits), expected, got, proof=proof)
 
 
 def pair_greater(e: Expectation) -> RowCheck:
     a, b = _pair(e, ordered=True)
     or_equal = e.flag("or_equal")
     meets = a.value >= b.value if or_equal else a.value > b.value
-    return _pair_check(e, a, b, meets, f"{a.name} {'>=' if or_equal else '>'} {b.name}")
+    proof = proofs.ordered(a, b, pc.greater_equal if or_equal else pc.greater)
+    return _pair_check(e, a, b, meets, f"{a.name} {'>=' if or_equal else '>'} {b.name}", proof)
 
 
 def pair_equal(e: Expectation) -> RowCheck:
     a, b = _pair(e, ordered=False)
-    return _pair_check(e, a, b, a.value == b.value, f"{a.name} == {b.name}")
+    return _pair_check(e, a, b, a.value == b.value, f"{a.name} == {b.name}", proofs.ordered(a, b, pc.equal))
 
 
 def _pair(e: Expectation, *, ordered: bool) -> tuple[Column, Column]:
@@ -233,14 +252,15 @@ def _pair(e: Expectation, *, ordered: bool) -> tuple[Column, Column]:
     return a, b
 
 
-def _pair_check(e: Expectation, a: Column, b: Column, meets: pl.Expr, expected: str) -> RowCheck:
+def _pair_check(e: Expectation, a: Column, b: Column, meets: pl.Expr, expected: str, proof: Proof | None) -> RowCheck:
     considered = {
         "both_values_are_missing": a.present | b.present,
         "either_value_is_missing": a.present & b.present,
         "neither": None,
     }
     ignored = e.choice("ignore_row_if", tuple(considered))
-    return _check(e, [a, b], meets=meets, considered=considered[ignored], expected=expected, got=_texts([a, b]))
+    asked = considered[ignored]
+    return _check(e, [a, b], meets=meets, considered=asked, expected=expected, got=_texts([a, b]), proof=proof)
 
 
 def compound_unique(e: Expectation) -> RowCheck:

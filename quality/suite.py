@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -28,6 +29,7 @@ from . import batch_checks, drift, list_checks, order_checks, row_checks
 from .columns import POLARS_FAILURES, Column, columns_of
 from .conditions import compile_condition
 from .expectation import BatchCheck, Check, Expectation, RowCheck, Severity
+from .facts import SMALL_ROWS, Facts
 
 _ENTRIES = frozenset(
     {"type", "kwargs", "meta", "id", "description", "notes", "severity", "rendered_content", "windows"}
@@ -36,45 +38,79 @@ _ENTRIES = frozenset(
 ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES
 BATCH_RULES = batch_checks.RULES | drift.RULES
 SUPPORTED: tuple[str, ...] = (*ROW_RULES, *BATCH_RULES)
-SHARED_ROWS_MIN = 20_000
+_NO_ROWS = pl.Series(dtype=pl.UInt32)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the checks of a suite found in a batch.
+
+    `found`: `{i}.fails`, a Series of the rows that fail check i (UInt32, rising); `{i}.evaluated`, a count; `{i}.{j}`,
+    observations. Where Polars cannot evaluate a check on these rows, `{i}.error` says why, and there is nothing else.
+    Beside `{i}.fails` there may be `{i}.seen`: what was found in those rows, or of a warning in the first of them.
+    `frame` has the columns of all checks of which any row fails.
+    """
+
+    found: dict[str, Any]
+    frame: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledSuite:
-    """The checks of a suite, in its order, and the one selection that answers them all.
+    """The checks of a suite, in its order, and what answers them: proofs, and one selection of all they leave open.
 
-    `plan` gives one row: `{i}.fails`, the list of failing rows of check i; `{i}.evaluated`; `{i}.{j}`, observations.
-    `same` names the answers that are another's: most checks of a column count the same rows.
+    `plan` has expressions a check, which give one row: those of `Answers.found`, with `fails` as a list. `same` names
+    the answers that are another's: most checks of a column count the same rows.
     """
 
     name: str
     checks: tuple[Check, ...]
     columns: Mapping[str, pa.DataType]
-    plan: tuple[pl.Expr, ...]
-    same: Mapping[str, str] = field(default_factory=dict)
+    plan: tuple[tuple[pl.Expr, ...], ...]
+    same: Mapping[str, str]
+    roots: tuple[frozenset[str], ...]  # the columns that each check needs
 
-    def run(self, frame: pl.DataFrame) -> dict[str, Any]:
-        """The plan's row: a Series of row indexes (UInt32, rising) for each `fails`, scalars and lists else.
-
-        Where Polars cannot evaluate a check on these rows, `{i}.error` says why, and the check has no other answer.
-        """
+    def run(self, batch: pa.Table) -> Answers:
+        """Answers every check about a batch that has the suite's columns."""
+        found = self._proved(batch)
+        rest = [i for i in range(len(self.checks)) if f"{i}.fails" not in found]
+        frame = self.frame_of(batch, rest)
+        plan = [expr for i in rest for expr in self.plan[i]]
         try:
-            answers = _selected(frame, self.plan)
+            found |= _selected(frame, plan)
         except POLARS_FAILURES:
-            answers = self._one_by_one(frame)
-        return answers | {name: answers[other] for name, other in self.same.items() if other in answers}
+            found |= self._one_by_one(frame, rest)
+        return Answers(found | {name: found[other] for name, other in self.same.items() if other in found}, frame)
 
-    def _one_by_one(self, frame: pl.DataFrame) -> dict[str, Any]:
+    def _proved(self, batch: pa.Table) -> dict[str, Any]:
+        """The answers of checks that no row fails, as far as their proofs see it."""
+        found: dict[str, Any] = {}
+        facts = Facts(batch)
+        for i, check in enumerate(self.checks):
+            if isinstance(check, RowCheck) and check.proof is not None:
+                evaluated = check.proof(facts)
+                if evaluated is not None:
+                    found[f"{i}.evaluated"], found[f"{i}.fails"] = evaluated, _NO_ROWS
+        return found
+
+    def frame_of(self, batch: pa.Table, checks: Iterable[int]) -> pl.DataFrame:
+        """The columns that some of the checks look at (one at least, for the count of rows)."""
+        names = sorted({name for i in checks for name in self.roots[i]})
+        if not names:
+            return pl.DataFrame({"row": pl.int_range(batch.num_rows, eager=True)})
+        # Column by column: threads, as pl.from_arrow has them, take longer than a small batch does.
+        return pl.DataFrame([pl.Series(name, _whole(batch[name])) for name in names])
+
+    def _one_by_one(self, frame: pl.DataFrame, checks: Sequence[int]) -> dict[str, Any]:
         answers: dict[str, Any] = {}
-        for i in range(len(self.checks)):
-            mine = [expr for expr in self.plan if expr.meta.output_name().startswith(f"{i}.")]
+        for i in checks:
             try:
-                answers |= _selected(frame, mine)
+                answers |= _selected(frame, self.plan[i])
             except POLARS_FAILURES as error:
                 answers[f"{i}.error"] = " ".join(str(error).split())[:200]
                 # What this count would have been, others may need: it does not depend on what broke.
                 with suppress(*POLARS_FAILURES):
-                    answers |= _selected(frame, mine[:1])
+                    answers |= _selected(frame, self.plan[i][:1])
         return answers
 
     @property
@@ -97,13 +133,20 @@ def _selected(frame: pl.DataFrame, plan: Sequence[pl.Expr]) -> dict[str, Any]:
         return {}
     # The streaming engine, the default, takes twice as long on a frame that is in memory anyway; and of a small one
     # the search for what expressions share takes longer than what it saves, and so do threads.
-    small = frame.height <= SHARED_ROWS_MIN
+    small = frame.height <= SMALL_ROWS
     optimizations = pl.QueryOptFlags.none()
     optimizations.comm_subexpr_elim = not small
     rows = frame.lazy()
     selected = rows.select_seq(plan) if small else rows.select(plan)
     answers = selected.collect(engine="in-memory", optimizations=optimizations)
     return {answer.name: answer[0] for answer in answers}
+
+
+def _whole(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values as Polars takes them: of slices of lists of fixed length with nulls it says that they do not fit."""
+    if not (pa.types.is_fixed_size_list(values.type) and values.null_count):
+        return values
+    return values.take(pa.array(np.arange(len(values))))
 
 
 def compile_suite(
@@ -158,24 +201,27 @@ def _refuse_unlearnable(checks: Sequence[Check], personal: set[str], name: str) 
 
 
 def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType]) -> CompiledSuite:
-    plan: list[pl.Expr] = []
+    plan: list[tuple[pl.Expr, ...]] = []
+    needed: list[frozenset[str]] = []
     counted: dict[bytes, str] = {}
     same: dict[str, str] = {}
     for i, check in enumerate(checks):
-        known = counted.setdefault(check.evaluated.meta.serialize(), f"{i}.evaluated")
-        if known == f"{i}.evaluated":
-            plan.append(check.evaluated.alias(known))
-        else:
-            same[f"{i}.evaluated"] = known
+        name_of_count = f"{i}.evaluated"
+        known = counted.setdefault(check.evaluated.meta.serialize(), name_of_count)
+        mine = [check.evaluated.alias(known)] if known == name_of_count else []
+        if known != name_of_count:
+            same[name_of_count] = known
         if isinstance(check, RowCheck):
-            plan.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
+            mine.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
         else:
-            plan += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
-    used = {column for expr in plan for column in expr.meta.root_names()}
-    used |= {column for check in checks for column in check.columns}
-    return CompiledSuite(
-        name, tuple(checks), {column: type_ for column, type_ in types.items() if column in used}, tuple(plan), same
-    )
+            mine += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
+        shown = [check.got] if isinstance(check, RowCheck) else []
+        found = {column for expr in [*mine, check.evaluated, *shown] for column in expr.meta.root_names()}
+        plan.append(tuple(mine))
+        needed.append(frozenset(found))
+    used = frozenset().union(*needed, *(check.columns for check in checks))
+    types = {column: type_ for column, type_ in types.items() if column in used}
+    return CompiledSuite(name, tuple(checks), types, tuple(plan), same, tuple(needed))
 
 
 def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:
@@ -242,9 +288,9 @@ def _severity(raw: Mapping[str, Any], where: str, *, of_rows: bool) -> Severity:
 
 def _try_out(compiled: CompiledSuite, schema: pa.Schema) -> None:
     """Runs the plan on no rows, so that what Polars cannot evaluate is found here and not on the first batch."""
-    empty = frame_of(schema.empty_table(), compiled)
+    empty = compiled.frame_of(schema.empty_table(), range(len(compiled.checks)))
     for i, check in enumerate(compiled.checks):
-        mine = [expr for expr in compiled.plan if expr.meta.output_name().startswith(f"{i}.")]
+        mine = compiled.plan[i]
         probes = [*mine, check.got.head(0).implode().alias("got")] if isinstance(check, RowCheck) else mine
         try:
             empty.select(probes) if probes else None
@@ -259,15 +305,6 @@ def _try_out(compiled: CompiledSuite, schema: pa.Schema) -> None:
 def roots(check: Check) -> set[str]:
     """The columns of the table that a check looks at; of `history[].item_id` it is `history`."""
     return {re.split(r"[.\[]", column)[0] for column in check.columns} | set(check.columns)
-
-
-def frame_of(batch: pa.Table, suite: CompiledSuite) -> pl.DataFrame:
-    """The columns that the suite looks at (one at least, for the count of rows)."""
-    names = [name for name in batch.column_names if name in suite.columns]
-    if not names:
-        return pl.DataFrame({"row": pl.int_range(batch.num_rows, eager=True)})
-    # Column by column: threads, as pl.from_arrow has them, take longer than a small batch does.
-    return pl.DataFrame([pl.Series(name, batch[name]) for name in names])
 
 
 def check_with_gx(suite: Mapping[str, Any]) -> None:

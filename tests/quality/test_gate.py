@@ -358,9 +358,9 @@ def test_a_check_of_a_column_that_the_source_does_not_have_never_passes(severity
 def test_a_check_that_breaks_on_a_batch_never_passes_and_the_others_are_answered(severity: str, verdict: str) -> None:
     compiled = compile_suite(suite_of((WATCH[0], WATCH[1], severity), KIND), SCHEMA, name="clicks")
     broken = pl.col("kind").str.to_integer().alias("0.fails")
-    plan = tuple(broken if e.meta.output_name() == "0.fails" else e for e in compiled.plan)
-    compiled = dataclasses.replace(compiled, plan=plan)
-    batch = rows(kind=["click", "dislike"])
+    first = tuple(broken if e.meta.output_name() == "0.fails" else e for e in compiled.plan[0])
+    compiled = dataclasses.replace(compiled, plan=(first, *compiled.plan[1:]))
+    batch = rows(kind=["click", "dislike"], watch_ms=[-1, 1])
     admission = admit(batch, compiled, SCHEMA, contract="clicks", contract_version=1, verdict_id="v")
     assert admission.verdict == ("quarantine" if verdict == "warn" else verdict)
     assert admission.checks[1].observed.startswith("not evaluated: ")

@@ -139,7 +139,7 @@ def test_a_batch_with_bad_rows_costs_no_pass_of_its_own(monkeypatch: pytest.Monk
     batches = [rows(watch_ms=[n % 3 - 1, 5], id=[2 * n, 2 * n + 1]) for n in range(9)]
     passes = []
     run = CompiledSuite.run
-    monkeypatch.setattr(CompiledSuite, "run", lambda self, frame: passes.append(frame.height) or run(self, frame))
+    monkeypatch.setattr(CompiledSuite, "run", lambda self, batch: passes.append(batch.num_rows) or run(self, batch))
     names = [str(n) for n in range(9)]
     together = admit_each(batches, suite, SCHEMA, contract="t", contract_version=1, verdict_ids=names)
     assert [one.rejected.height for one in together] == [1, 0, 0] * 3

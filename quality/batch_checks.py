@@ -14,6 +14,7 @@ import polars as pl
 
 from .columns import HASHABLE, NUMBERS, Column, Kind, short
 from .expectation import COMMON_KEYS, BatchCheck, Bounds, Expectation, FromHistory, Outcome
+from .facts import Facts, has_extremes
 
 Builder = Callable[[Expectation], BatchCheck]
 Judge = Callable[[Sequence[Any]], Outcome]
@@ -33,6 +34,7 @@ def batch_check(
     *,
     names_values: bool = False,
     history: FromHistory | None = None,
+    known: Callable[[Facts], tuple[Any, ...] | None] | None = None,
 ) -> BatchCheck:
     return BatchCheck(
         type=e.type,
@@ -44,6 +46,8 @@ def batch_check(
         judge=judge,
         names_values=names_values,
         history=history,
+        # Facts are of all rows, and of columns of the batch.
+        known=known if e.domain is None and all(column.inside is None for column in columns) else None,
     )
 
 
@@ -55,12 +59,18 @@ def present_values(e: Expectation, column: Column) -> pl.Expr:
 
 
 def _bounded(
-    e: Expectation, columns: Sequence[Column], name: str, observe: pl.Expr, *, whole: bool = False
+    e: Expectation,
+    columns: Sequence[Column],
+    name: str,
+    observe: pl.Expr,
+    *,
+    whole: bool = False,
+    known: Callable[[Facts], tuple[Any, ...] | None] | None = None,
 ) -> BatchCheck:
     """A number that is to lie within the expectation's bounds."""
     bounds, history = Bounds.of(e, lambda key: e.number(key, whole=whole), required=False), e.history
     expected = name if history and not history.fixed else bounds.show(_number, prefix=f"{name} ")
-    return batch_check(e, columns, expected, [observe], _in_bounds(bounds, _number), history=history)
+    return batch_check(e, columns, expected, [observe], _in_bounds(bounds, _number), history=history, known=known)
 
 
 def _in_bounds(bounds: Bounds, show: Callable[[Any], str]) -> Judge:
@@ -100,14 +110,14 @@ def total(e: Expectation) -> BatchCheck:
 
 
 def minimum(e: Expectation) -> BatchCheck:
-    return _extreme(e, "minimum", pl.Expr.min)
+    return _extreme(e, "minimum", 0, pl.Expr.min)
 
 
 def maximum(e: Expectation) -> BatchCheck:
-    return _extreme(e, "maximum", pl.Expr.max)
+    return _extreme(e, "maximum", 1, pl.Expr.max)
 
 
-def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr]) -> BatchCheck:
+def _extreme(e: Expectation, name: str, end: int, aggregate: Callable[[pl.Expr], pl.Expr]) -> BatchCheck:
     column = e.column(_EXTREMES)
 
     def fit(key: str) -> object:
@@ -118,7 +128,12 @@ def _extreme(e: Expectation, name: str, aggregate: Callable[[pl.Expr], pl.Expr])
     history = e.history if column.kind in NUMBERS else None
     expected = name if history and not history.fixed else bounds.show(column.show, prefix=f"{name} ")
     observe, judge = [aggregate(present_values(e, column))], _in_bounds(bounds, column.show)
-    return batch_check(e, [column], expected, observe, judge, names_values=True, history=history)
+
+    def known(facts: Facts) -> tuple[Any, ...] | None:
+        there = has_extremes(column) and facts.present(column) is not None
+        return (facts.extremes(column)[end],) if there else None
+
+    return batch_check(e, [column], expected, observe, judge, names_values=True, history=history, known=known)
 
 
 def distinct_count(e: Expectation) -> BatchCheck:
@@ -185,12 +200,17 @@ def _distinct(e: Expectation, name: str, *, outside_allowed: bool, missing_allow
 
 
 def row_count_between(e: Expectation) -> BatchCheck:
-    return _bounded(e, [], "rows", e.rows, whole=True)
+    return _bounded(e, [], "rows", e.rows, whole=True, known=_rows)
 
 
 def row_count_equal(e: Expectation) -> BatchCheck:
     value = _required_count(e)
-    return batch_check(e, [], f"rows == {value}", [e.rows], lambda v: Outcome(v[0] == value, v[0], str(v[0])))
+    judge: Judge = lambda v: Outcome(v[0] == value, v[0], str(v[0]))  # noqa: E731
+    return batch_check(e, [], f"rows == {value}", [e.rows], judge, known=_rows)
+
+
+def _rows(facts: Facts) -> tuple[int]:
+    return (facts.rows,)
 
 
 def column_count_between(e: Expectation) -> BatchCheck:

@@ -28,6 +28,8 @@ def check_shape(batch: pa.Table, schema: pa.Schema, name: str) -> None:
     Raises:
         GateError: they have.
     """
+    if batch.schema.equals(schema):
+        return
     have, want = batch.column_names, schema.names
     if sorted(have) != sorted(want):
         absent, more = [n for n in want if n not in have], [n for n in have if n not in want]
@@ -56,6 +58,8 @@ def exactly(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
     in one that is there, `missing` has seen to.
     """
     schema = _laid_out(schema)
+    if rows.schema.equals(schema):
+        return rows
     columns = []
     for field in schema:
         column = rows.column(field.name)

@@ -11,7 +11,7 @@ import polars as pl
 
 from ..schemas.errors import SuiteError
 from .columns import Column, Kind, find
-from .facts import Proof
+from .facts import Facts, Proof
 
 Severity = Literal["critical", "error", "warning"]
 PERSONAL = "(personal data)"  # in place of a value that nobody is to be shown
@@ -77,7 +77,8 @@ class BatchCheck:
     """A check with one answer for the batch. `judge` is given the values of `observe`, in order.
 
     `names_values`: what was observed is values of rows (a minimum, the values outside of a set), not counts or means.
-    `history`: where its bounds come from, if not from the suite alone.
+    `history`: where its bounds come from, if not from the suite alone. `known`: the values of `observe`, if the facts
+    of a batch have them.
     """
 
     type: str
@@ -89,6 +90,7 @@ class BatchCheck:
     judge: Callable[[Sequence[Any]], Outcome]
     names_values: bool = False
     history: FromHistory | None = None
+    known: Callable[[Facts], tuple[Any, ...] | None] | None = None
 
     def masked(self) -> BatchCheck:
         """The same check, of a column whose values nobody is to be shown."""

@@ -7,6 +7,7 @@ fails, and None where it cannot: then rows are compared one by one. It may give 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any
@@ -18,9 +19,8 @@ import pyarrow.compute as pc
 
 from .columns import Column, kind_of
 from .expectation import Bounds
-from .facts import SMALL_ROWS, Facts, Proof, Values, all_of, any_of, extremes_of
+from .facts import SMALL_ROWS, Facts, Proof, Values, all_of, extremes_of, has_extremes, may_have_nan
 
-FEW = 64  # different texts of a column, which a regular expression is tried on one by one
 _TEXTS = (pa.string(), pa.large_string())
 
 
@@ -42,7 +42,7 @@ def all_present(column: Column) -> Proof:
 
 
 def between(column: Column, bounds: Bounds) -> Proof | None:
-    if not _has_extremes(column):
+    if not has_extremes(column):
         return None
     # Polars compares a whole number with a fraction as floats, which Python does not.
     exact = float if column.kind == "float" else int
@@ -54,20 +54,6 @@ def between(column: Column, bounds: Bounds) -> Proof | None:
         return present if not present or all(map(bounds.hold, facts.extremes(column))) else None
 
     return proof
-
-
-def _has_extremes(column: Column) -> bool:
-    match column.kind:
-        case "int":
-            return True
-        case "float":
-            return column.type in (pa.float32(), pa.float64())
-        case "time":
-            return bool(column.type == pa.timestamp("us", column.type.tz))
-        case "date":
-            return bool(column.type == pa.date32())
-        case _:
-            return False
 
 
 def one_of(column: Column, values: Collection[Any]) -> Proof | None:
@@ -86,10 +72,19 @@ def _members(column: Column, values: Collection[Any], *, inside: bool) -> Proof 
     except (pa.ArrowInvalid, OverflowError):  # a number that the column cannot hold
         return None
 
+    low, high, members = min(values), max(values), frozenset(values)
+
     def proof(facts: Facts) -> int | None:
+        present = facts.present(column)
+        if column.kind == "int" and not inside and present:
+            least, most = facts.extremes(column)
+            if high < least or most < low:
+                return present
+        texts = facts.texts(column) if column.kind == "string" else None
+        if texts is not None:
+            return present if all(text is None or (text in members) == inside for text in texts) else None
         if not facts.small:
             return None
-        present = facts.present(column)
         found = pc.sum(pc.is_in(facts.values(column), options=wanted)).as_py() or 0
         return present if found == (present if inside else 0) else None
 
@@ -103,15 +98,10 @@ def matching(column: Column, pattern: str) -> Proof | None:
     compiled = re.compile(pattern)
 
     def proof(facts: Facts) -> int | None:
-        if not facts.small:
+        texts = facts.texts(column)
+        if texts is None:
             return None
-        texts = pc.unique(facts.values(column))
-        if len(texts) > FEW:
-            return None
-        met = all(
-            text is None or (text.isascii() and text.isprintable() and compiled.search(text))
-            for text in texts.to_pylist()
-        )
+        met = all(text is None or (text.isascii() and text.isprintable() and compiled.search(text)) for text in texts)
         return facts.present(column) if met else None
 
     return proof
@@ -124,19 +114,23 @@ def long(column: Column, holds: Callable[[int], bool]) -> Proof | None:
         return None
 
     def proof(facts: Facts) -> int | None:
-        if text and not facts.small:
+        values, present = facts.values(column), facts.present(column)
+        lengths = pc.binary_length(values) if text else pc.list_value_length(values)
+        shortest, longest = extremes_of(lengths) if present else (0, 0)
+        if text:  # a character has one to four bytes
+            shortest = -(-shortest // 4)
+        if not present or (holds(shortest) and holds(longest)):
+            return present
+        if not text or not facts.small:
             return None
-        values = facts.values(column)
-        lengths = pc.utf8_length(values) if text else pc.list_value_length(values)
-        present = facts.present(column)
-        return present if not present or all(map(holds, extremes_of(lengths))) else None
+        return present if all(map(holds, extremes_of(pc.utf8_length(values)))) else None
 
     return proof
 
 
 def ordered(a: Column, b: Column, compare: Callable[[Values, Values], Values]) -> Proof | None:
     """Of pairs both of which are there, in every row."""
-    if a.type != b.type or not (_has_extremes(a) or a.type in _TEXTS):
+    if a.type != b.type or not (has_extremes(a) or a.type in _TEXTS):
         return None
 
     def proof(facts: Facts) -> int | None:
@@ -153,7 +147,7 @@ def filled_lists(column: Column) -> Proof | None:
 
 
 def finite_lists(column: Column) -> Proof | None:
-    return _within(column, lambda inner: all_of(pc.is_finite(inner))) if _has_extremes(_inner(column)) else None
+    return _within(column, lambda inner: all_of(pc.is_finite(inner))) if has_extremes(_inner(column)) else None
 
 
 def lists_between(column: Column, bounds: Bounds) -> Proof | None:
@@ -164,14 +158,16 @@ def lists_between(column: Column, bounds: Bounds) -> Proof | None:
 
 def unit_vectors(column: Column, tolerance: float) -> Proof | None:
     """Of vectors that have all one length."""
-    if not _has_extremes(_inner(column)):
+    if not has_extremes(_inner(column)):
         return None
 
+    # Sums in another order differ in their last digits.
+    least, most = max(1 - tolerance, 0.0) + 1e-9, 1 + tolerance - 1e-9
+
     def near_one(vectors: npt.NDArray[Any]) -> bool:
-        with np.errstate(all="ignore"):
-            norms = np.sqrt(np.square(vectors.astype(np.float64, copy=False)).sum(axis=1))
-            # A little less, as sums in another order differ in their last digits.
-            return bool((np.abs(norms - 1) <= tolerance - 1e-9).all())
+        wide = vectors.astype(np.float64, copy=False)
+        squares = np.einsum("ij,ij->i", wide, wide)
+        return bool(least <= math.sqrt(squares.min()) and math.sqrt(squares.max()) <= most)
 
     def proof(facts: Facts) -> int | None:
         values, present = facts.values(column), facts.present(column)
@@ -196,12 +192,12 @@ def _inner(column: Column) -> Column:
 def _within(column: Column, holds: Callable[[pa.ChunkedArray], bool]) -> Proof | None:
     """Of lists whose values are all there, by all the values together."""
     inside = _inner(column)
-    if inside.kind == "float" and not _has_extremes(inside):  # of half a float Arrow cannot say whether it is NaN
+    if inside.kind == "float" and not has_extremes(inside):  # of half a float Arrow cannot say whether it is NaN
         return None
 
     def proof(facts: Facts) -> int | None:
         inner = pc.list_flatten(facts.values(column))
-        if inner.null_count or (inside.kind == "float" and any_of(pc.is_nan(inner))):
+        if inner.null_count or (inside.kind == "float" and may_have_nan(inner)):
             return None
         return facts.present(column) if holds(inner) else None
 

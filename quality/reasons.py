@@ -73,18 +73,14 @@ def collect(frame: pl.DataFrame, failures: Sequence[Failure], rejected: np.ndarr
 
 def _reasons(frame: pl.DataFrame, failure: Failure, rows: np.ndarray) -> pl.DataFrame:
     """A list of one reason for each of the rows."""
-    known = failure.seen is not None and len(rows) == len(failure.rows)
-    seen = failure.seen if known else texts(frame, failure.got, rows)
-    reason = pl.struct(
-        check=pl.lit(failure.check),
-        column=pl.lit(failure.column, dtype=pl.String),
-        severity=pl.lit(failure.severity),
-        expected=pl.lit(failure.expected),
-        got=seen,
-    )
-    return _selected(
-        pl.DataFrame([pl.Series(INDEX, rows, dtype=pl.UInt32)]), [pl.col(INDEX), pl.concat_list(reason).alias(REASONS)]
-    )
+    seen = failure.seen
+    if seen is None or len(rows) < len(failure.rows):
+        seen = texts(frame, failure.got, rows)
+    same = [failure.check, failure.column, failure.severity, failure.expected]
+    told = [pa.repeat(pa.scalar(text, pa.string()), len(rows)) for text in same]
+    reason = pa.StructArray.from_arrays([*told, seen.to_arrow().cast(pa.string())], fields=list(REASON))
+    reasons = pa.ListArray.from_arrays(np.arange(len(rows) + 1, dtype=np.int32), reason)
+    return pl.DataFrame([pl.Series(INDEX, rows, dtype=pl.UInt32), pl.Series(REASONS, reasons)])
 
 
 def _selected(frame: pl.DataFrame, exprs: Sequence[pl.Expr]) -> pl.DataFrame:

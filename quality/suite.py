@@ -68,14 +68,17 @@ class CompiledSuite:
     columns: Mapping[str, pa.DataType]
     plan: tuple[tuple[pl.Expr, ...], ...]
     same: Mapping[str, str]
+    shown: tuple[tuple[pl.Expr, ...], ...]  # `{i}.seen`
     roots: tuple[frozenset[str], ...]  # the columns that each check needs
 
     def run(self, batch: pa.Table) -> Answers:
         """Answers every check about a batch that has the suite's columns."""
         found = self._proved(batch)
-        rest = [i for i in range(len(self.checks)) if f"{i}.fails" not in found]
+        rest = [i for i in range(len(self.checks)) if f"{i}.evaluated" not in found]
         frame = self.frame_of(batch, rest)
         plan = [expr for i in rest for expr in self.plan[i]]
+        if batch.num_rows <= SMALL_ROWS:  # to ask once more for what failing rows have takes longer than a small batch
+            plan += [expr for i in rest for expr in self.shown[i]]
         try:
             found |= _selected(frame, plan)
         except POLARS_FAILURES:
@@ -83,11 +86,16 @@ class CompiledSuite:
         return Answers(found | {name: found[other] for name, other in self.same.items() if other in found}, frame)
 
     def _proved(self, batch: pa.Table) -> dict[str, Any]:
-        """The answers of checks that no row fails, as far as their proofs see it."""
+        """The answers of checks that no row fails, as far as their proofs see it, and what facts say of the batch."""
         found: dict[str, Any] = {}
         facts = Facts(batch)
         for i, check in enumerate(self.checks):
-            if isinstance(check, RowCheck) and check.proof is not None:
+            if isinstance(check, BatchCheck):
+                values = check.known(facts) if check.known else None
+                if values is not None:
+                    found[f"{i}.evaluated"] = facts.rows
+                    found |= {f"{i}.{j}": value for j, value in enumerate(values)}
+            elif check.proof is not None:
                 evaluated = check.proof(facts)
                 if evaluated is not None:
                     found[f"{i}.evaluated"], found[f"{i}.fails"] = evaluated, _NO_ROWS
@@ -202,6 +210,7 @@ def _refuse_unlearnable(checks: Sequence[Check], personal: set[str], name: str) 
 
 def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType]) -> CompiledSuite:
     plan: list[tuple[pl.Expr, ...]] = []
+    shown: list[tuple[pl.Expr, ...]] = []
     needed: list[frozenset[str]] = []
     counted: dict[bytes, str] = {}
     same: dict[str, str] = {}
@@ -215,13 +224,16 @@ def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType
             mine.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
         else:
             mine += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
-        shown = [check.got] if isinstance(check, RowCheck) else []
-        found = {column for expr in [*mine, check.evaluated, *shown] for column in expr.meta.root_names()}
+        seen: tuple[pl.Expr, ...] = ()
+        if isinstance(check, RowCheck) and check.got.meta.root_names():
+            seen = (check.got.filter(check.fails).implode().alias(f"{i}.seen"),)
+        found = {column for expr in [*mine, *seen, check.evaluated] for column in expr.meta.root_names()}
         plan.append(tuple(mine))
+        shown.append(seen)
         needed.append(frozenset(found))
     used = frozenset().union(*needed, *(check.columns for check in checks))
     types = {column: type_ for column, type_ in types.items() if column in used}
-    return CompiledSuite(name, tuple(checks), types, tuple(plan), same, tuple(needed))
+    return CompiledSuite(name, tuple(checks), types, tuple(plan), same, tuple(shown), tuple(needed))
 
 
 def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:

@@ -95,7 +95,7 @@ class Column:
 
     @property
     def text(self) -> pl.Expr:
-        """The value as a short string, "null" where there is none."""
+        """The value as a short string, null where there is none."""
         match self.kind:
             case "string":
                 long = self.raw.str.len_chars() > SHOWN_CHARS_MAX
@@ -112,7 +112,7 @@ class Column:
                 shown = pl.when(self.raw.is_not_null()).then(pl.lit(f"a value of {self.type}"))
             case _:
                 shown = self.raw.cast(pl.String)
-        return shown.fill_null("null")
+        return shown
 
     def literal(self, raw: Any, *, where: str) -> Any:
         """`raw` of a suite as something `value` compares with.

@@ -82,7 +82,7 @@ def _answers_each(
         return [suite.run(batch).found for batch in batches], suite.frame_of(whole, range(len(suite.checks)))
     frame = suite.frame_of(whole, [*apart, *(place for n, place in enumerate(joint) if len(found[f"{n}.fails"]))])
     evaluated = _evaluated_each(asked, whole, ends, [int(found[f"{n}.evaluated"]) for n in range(len(joint))])
-    cut = [_Cut(frame, check, n, found, ends) for n, check in enumerate(asked.checks)]
+    cut = [_Cut(frame, check, np.asarray(found[f"{n}.fails"]), ends) for n, check in enumerate(asked.checks)]
     alike: dict[tuple[int, ...], Found] = {}
     suites: dict[frozenset[int], CompiledSuite] = {}
     answers: list[Found] = []
@@ -116,22 +116,19 @@ class _Cut:
     """The rows that fail one check, by batch."""
 
     def __init__(
-        self, frame: pl.DataFrame, check: Check, place: int, found: Found, ends: npt.NDArray[np.int64]
+        self, frame: pl.DataFrame, check: Check, rows: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64]
     ) -> None:
         assert isinstance(check, RowCheck)
         self.check = check
-        self._rows = rows = np.asarray(found[f"{place}.fails"])
+        self._rows = rows
         self._starts = np.append(0, ends[:-1])
         self._to = np.searchsorted(rows, ends)
         self.counts = np.diff(self._to, prepend=0)
         self._first_only = check.severity == "warning"
-        self._seen: pl.Series | None = found.get(f"{place}.seen")
+        self._seen: pl.Series | None = None
         if len(rows) and not check.together:
             firsts = (self._to - self.counts)[self.counts > 0]
-            if self._seen is None:
-                self._seen = texts(frame, check.got, rows[firsts] if self._first_only else rows)
-            elif self._first_only:
-                self._seen = self._seen[firsts]
+            self._seen = texts(frame, check.got, rows[firsts] if self._first_only else rows)
 
     def of_batch(self, i: int) -> tuple[npt.NDArray[np.uint32], pl.Series]:
         """Rows of the batch, and what was found in them."""

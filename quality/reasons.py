@@ -42,14 +42,15 @@ class Failure:
 
 
 def texts(frame: pl.DataFrame, got: pl.Expr, rows: np.ndarray) -> pl.Series:
-    """What `got` gives in some rows of a frame."""
+    """What `got` gives in some rows of a frame, "null" where that is nothing."""
     index = pl.Series(INDEX, rows, dtype=pl.UInt32)
     # Column by column: the frame itself would ask its threads, which takes longer than they save.
     roots = [frame[name][index] for name in dict.fromkeys(got.meta.root_names())]
     # A literal, such as "null", is the same for every row.
     if not roots:
         return pl.select(got.cast(pl.String)).to_series().new_from_index(0, len(rows))
-    return _selected(pl.DataFrame(roots), [got.alias("got")])["got"]
+    seen = _selected(pl.DataFrame(roots), [got.alias("got")])["got"]
+    return seen.fill_null("null") if seen.null_count() else seen
 
 
 def collect(frame: pl.DataFrame, failures: Sequence[Failure], rejected: np.ndarray) -> pl.DataFrame:

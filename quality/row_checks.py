@@ -310,7 +310,7 @@ def _texts(columns: list[Column]) -> pl.Expr:
     """`a = 1, b = "x"`"""
     parts: list[pl.Expr] = []
     for i, column in enumerate(columns):
-        parts += [pl.lit(f"{', ' if i else ''}{column.name} = "), column.text]
+        parts += [pl.lit(f"{', ' if i else ''}{column.name} = "), column.text.fill_null("null")]
     return pl.concat_str(parts)
 
 

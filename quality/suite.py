@@ -38,7 +38,7 @@ _ENTRIES = frozenset(
 ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES
 BATCH_RULES = batch_checks.RULES | drift.RULES
 SUPPORTED: tuple[str, ...] = (*ROW_RULES, *BATCH_RULES)
-_NO_ROWS = pl.Series(dtype=pl.UInt32)
+_NO_ROWS = np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,6 @@ class CompiledSuite:
     columns: Mapping[str, pa.DataType]
     plan: tuple[tuple[pl.Expr, ...], ...]
     same: Mapping[str, str]
-    shown: tuple[tuple[pl.Expr, ...], ...]  # `{i}.seen`
     roots: tuple[frozenset[str], ...]  # the columns that each check needs
 
     def run(self, batch: pa.Table) -> Answers:
@@ -77,8 +76,6 @@ class CompiledSuite:
         rest = [i for i in range(len(self.checks)) if f"{i}.evaluated" not in found]
         frame = self.frame_of(batch, rest)
         plan = [expr for i in rest for expr in self.plan[i]]
-        if batch.num_rows <= SMALL_ROWS:  # to ask once more for what failing rows have takes longer than a small batch
-            plan += [expr for i in rest for expr in self.shown[i]]
         try:
             found |= _selected(frame, plan)
         except POLARS_FAILURES:
@@ -210,7 +207,6 @@ def _refuse_unlearnable(checks: Sequence[Check], personal: set[str], name: str) 
 
 def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType]) -> CompiledSuite:
     plan: list[tuple[pl.Expr, ...]] = []
-    shown: list[tuple[pl.Expr, ...]] = []
     needed: list[frozenset[str]] = []
     counted: dict[bytes, str] = {}
     same: dict[str, str] = {}
@@ -224,16 +220,13 @@ def _planned(name: str, checks: Sequence[Check], types: Mapping[str, pa.DataType
             mine.append(check.fails.arg_true().implode().alias(f"{i}.fails"))
         else:
             mine += [expr.alias(f"{i}.{j}") for j, expr in enumerate(check.observe)]
-        seen: tuple[pl.Expr, ...] = ()
-        if isinstance(check, RowCheck) and check.got.meta.root_names():
-            seen = (check.got.filter(check.fails).implode().alias(f"{i}.seen"),)
-        found = {column for expr in [*mine, *seen, check.evaluated] for column in expr.meta.root_names()}
+        got = [check.got] if isinstance(check, RowCheck) else []
+        found = {column for expr in [*mine, *got, check.evaluated] for column in expr.meta.root_names()}
         plan.append(tuple(mine))
-        shown.append(seen)
         needed.append(frozenset(found))
     used = frozenset().union(*needed, *(check.columns for check in checks))
     types = {column: type_ for column, type_ in types.items() if column in used}
-    return CompiledSuite(name, tuple(checks), types, tuple(plan), same, tuple(shown), tuple(needed))
+    return CompiledSuite(name, tuple(checks), types, tuple(plan), same, tuple(needed))
 
 
 def _compile(raw: Any, columns: Mapping[str, Column], where: str) -> Check:

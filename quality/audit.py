@@ -145,7 +145,7 @@ def _answer(place: int, check: Check, rows: pl.LazyFrame, answers: Mapping[str, 
         return of_batch(check, evaluated, check.judge([answers[f"{place}.{j}"] for j in range(len(check.observe))]))
     unexpected, example = int(answers[f"{place}.unexpected"]), None
     if unexpected:
-        got = pl.when(check.fails).then(check.got).drop_nulls().first().alias("got")
+        got = pl.when(check.fails).then(check.got.fill_null("null")).drop_nulls().first().alias("got")
         example = str(_select(rows, [got])["got"])
     return of_counts(check, evaluated, unexpected, check.met(evaluated, unexpected), example)
 

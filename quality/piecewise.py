@@ -21,7 +21,7 @@ from .conform import check_shape
 from .expectation import RowCheck
 from .judging import judge
 from .reasons import missing, texts
-from .suite import CompiledSuite, frame_of
+from .suite import Answers, CompiledSuite
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Piecewise:
         self._together = [i for i, check in of_rows.items() if check.together]
         self._of_alone, self._of_together = suite.only(self._alone), suite.only(self._together)
         self._seen = {i: _Seen() for i in of_rows}
-        self._kept: list[pl.DataFrame] = []
+        self._kept: list[pa.Table] = []
         self._nulls: dict[str, list[np.ndarray]] = {}
         self._rows = 0
 
@@ -69,9 +69,9 @@ class Piecewise:
         check_shape(piece, self._schema, self._contract)
         for path, at in missing(piece, self._schema):
             self._nulls.setdefault(path, []).append(at + np.uint32(self._rows))
-        self._add(self._of_alone, self._alone, frame_of(piece, self._of_alone), self._rows)
+        self._add(self._of_alone, self._alone, piece, self._rows)
         if self._together:
-            self._kept.append(frame_of(piece, self._of_together))
+            self._kept.append(piece.select(list(self._of_together.columns)))
         self._rows += piece.num_rows
 
     def judge(
@@ -88,13 +88,14 @@ class Piecewise:
         `rejected` says rows of the batch, over all pieces; the rows that are admitted are not in it.
         """
         if self._together:
-            self._add(self._of_together, self._together, pl.concat(self._kept), 0)
+            self._add(self._of_together, self._together, pa.concat_tables(self._kept), 0)
         of_batch = {i: check for i, check in enumerate(self._suite.checks) if i not in self._seen}
         answers = asked_of_all(of_batch, rows)
         for place, seen in self._seen.items():
             answers |= seen.answers(place)
         nulls = [(path, np.concatenate(at)) for path, at in self._nulls.items()]
-        judged = judge(self._suite, answers, pl.int_range(self._rows, eager=True).to_frame(), nulls, ())
+        every_row = pl.int_range(self._rows, eager=True).to_frame()
+        judged = judge(self._suite, Answers(answers, every_row), nulls, ())
         failures = {
             key: failure if isinstance(key, str) else replace(failure, seen=answers[f"{key}.seen"])
             for key, failure in judged.failures.items()
@@ -110,18 +111,19 @@ class Piecewise:
             quarantine_limit_rows=quarantine_limit_rows,
         )
 
-    def _add(self, suite: CompiledSuite, places: Sequence[int], frame: pl.DataFrame, first: int) -> None:
+    def _add(self, suite: CompiledSuite, places: Sequence[int], rows: pa.Table, first: int) -> None:
         """What checks saw in rows that begin at row `first` of the batch."""
-        answers = suite.run(frame)
+        asked = suite.run(rows)
+        answers = asked.found
         for number, place in enumerate(places):
             seen = self._seen[place]
             if f"{number}.error" in answers:
                 seen.error = seen.error or str(answers[f"{number}.error"])
                 continue
-            failing = answers[f"{number}.fails"].to_numpy()
+            failing = np.asarray(answers[f"{number}.fails"])
             seen.evaluated += int(answers[f"{number}.evaluated"])
             if len(failing):
                 seen.failing.append(failing + np.uint32(first))
                 check = suite.checks[number]
                 assert isinstance(check, RowCheck)
-                seen.found.append(texts(frame, check.got, failing))
+                seen.found.append(texts(asked.frame, check.got, failing))

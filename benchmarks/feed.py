@@ -295,7 +295,7 @@ def main() -> None:
         print(json.dumps(measure(name, Path(path), cold == "True", float(least_s))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="15,000 samples, 1 round")
+    parser.add_argument("--quick", action="store_true", help="9,000 samples, 1 round")
     parser.add_argument("--users", type=int, default=16_000)
     parser.add_argument("--samples-per-user", type=int, default=15)
     parser.add_argument("--length", type=int, default=256)
@@ -305,7 +305,7 @@ def main() -> None:
         "--only", nargs="*", default=list(CONTENDERS), help="of the contenders, those whose names begin so"
     )
     given = parser.parse_args()
-    users, rounds = (1_000, 1) if given.quick else (given.users, given.rounds)
+    users, rounds = (600, 1) if given.quick else (given.users, given.rounds)
     samples = users * given.samples_per_user
     folder = Path(tempfile.mkdtemp(prefix="reclake-feed-"))
     try:

@@ -12,10 +12,10 @@
 #include <string.h>
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#include <emmintrin.h>
-#define UNPACKS 1
+#include <immintrin.h>
+#define X86 1
 #else
-#define UNPACKS 0
+#define X86 0
 #endif
 
 typedef struct {
@@ -204,10 +204,32 @@ typedef struct {
     uint8_t *valid;
 } lists;
 
+/* Eight packed levels of repetition where every element is there: what short lists are made of. 0 where it is not so. */
+static int read_eight(levels *repetition, levels *definition, int64_t values, int full, lists *to)
+{
+    if (repetition->packed == NULL || repetition->bit || repetition->left < 8 || definition->packed != NULL ||
+        definition->left < 8 || definition->value != full || values < 8 || to->valid != NULL || to->rows == 0 ||
+        to->most_rows - to->rows < 8 || to->most - to->elements < 8)
+        return 0;
+    for (int i = 0; i < 8; i++) {
+        to->starts[to->rows] = to->elements++;
+        to->rows += !(*repetition->packed >> i & 1);
+    }
+    to->present += 8;
+    repetition->packed++;
+    repetition->left -= 8;
+    definition->left -= 8;
+    return 1;
+}
+
 /* 0 where the levels are not those of lists, or more than there is room for. */
 static int read_lists(levels *repetition, levels *definition, int64_t values, int full, lists *to)
 {
     while (values > 0) {
+        if (read_eight(repetition, definition, values, full, to)) {
+            values -= 8;
+            continue;
+        }
         int64_t count = run(repetition), defined = run(definition);
         count = count < defined ? count : defined;
         count = count < values ? count : values;
@@ -287,7 +309,7 @@ static PyObject *list_levels(PyObject *module, PyObject *args)
 FOR_EACH_WIDTH void join(const uint8_t *from, int64_t count, int width, uint8_t *to)
 {
     int64_t i = 0;
-#if UNPACKS
+#if X86
     /* Sixteen values at a time: one half of the streams is interleaved with the other, until they are one. */
     for (; i + 16 <= count; i += 16) {
         __m128i streams[8], paired[8];
@@ -341,7 +363,64 @@ static PyObject *join_bytes(PyObject *module, PyObject *args)
     return done;
 }
 
-static PyMethodDef methods[] = {{"page", page, METH_VARARGS, page_doc},
+#if X86
+/* Gopal, Ozturk, Guilford and others: Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction (Intel,
+   2009); the constants are its powers of x modulo the polynomial of zlib and Ethernet, bits reflected. For `size` of 64
+   or more, and a multiple of 16; the CRC comes and goes inverted. */
+#define FOLD(value, by, next)                                                                                          \
+    _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(value, by, 0x00), _mm_clmulepi64_si128(value, by, 0x11)), next)
+#define AT(place) _mm_loadu_si128((const __m128i *)(from + (place)))
+
+__attribute__((target("sse4.1,pclmul"))) static uint32_t crc32_folded(const uint8_t *from, int64_t size, uint32_t crc)
+{
+    __m128i by = _mm_set_epi64x(0x01c6e41596, 0x0154442bd4), low = _mm_setr_epi32(~0, 0, ~0, 0);
+    __m128i four[4] = {_mm_xor_si128(AT(0), _mm_cvtsi32_si128((int)crc)), AT(16), AT(32), AT(48)};
+    for (from += 64, size -= 64; size >= 64; from += 64, size -= 64)
+        for (int i = 0; i < 4; i++)
+            four[i] = FOLD(four[i], by, AT(16 * i));
+    by = _mm_set_epi64x(0x00ccaa009e, 0x01751997d0);
+    __m128i one = four[0];
+    for (int i = 1; i < 4; i++)
+        one = FOLD(one, by, four[i]);
+    for (; size >= 16; from += 16, size -= 16)
+        one = FOLD(one, by, AT(0));
+    one = _mm_xor_si128(_mm_srli_si128(one, 8), _mm_clmulepi64_si128(one, by, 0x10));
+    by = _mm_set_epi64x(0, 0x0163cd6124);
+    one = _mm_xor_si128(_mm_srli_si128(one, 4), _mm_clmulepi64_si128(_mm_and_si128(one, low), by, 0x00));
+    by = _mm_set_epi64x(0x01f7011641, 0x01db710641);
+    __m128i quotient = _mm_clmulepi64_si128(_mm_and_si128(one, low), by, 0x10);
+    one = _mm_xor_si128(one, _mm_clmulepi64_si128(_mm_and_si128(quotient, low), by, 0x00));
+    return (uint32_t)_mm_extract_epi32(one, 1);
+}
+#endif
+
+PyDoc_STRVAR(crc32_start_doc,
+             "crc32_start(data)\n--\n\n"
+             "(n, zlib.crc32(data[:n])): of as many of the first bytes as this is faster for than zlib; 0 of them where the\n"
+             "processor cannot.");
+
+static PyObject *crc32_start(PyObject *module, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t size = 0;
+    uint32_t crc = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*", &data))
+        return NULL;
+#if X86
+    if (data.len >= 64 && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1")) {
+        size = data.len / 16 * 16;
+        Py_BEGIN_ALLOW_THREADS
+        crc = ~crc32_folded(data.buf, size, ~crc);
+        Py_END_ALLOW_THREADS
+    }
+#endif
+    PyBuffer_Release(&data);
+    return Py_BuildValue("nk", size, (unsigned long)crc);
+}
+
+static PyMethodDef methods[] = {{"crc32_start", crc32_start, METH_VARARGS, crc32_start_doc},
+                                {"page", page, METH_VARARGS, page_doc},
                                 {"list_levels", list_levels, METH_VARARGS, list_levels_doc},
                                 {"join_bytes", join_bytes, METH_VARARGS, join_bytes_doc},
                                 {NULL, NULL, 0, NULL}};

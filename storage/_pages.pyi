@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+def crc32_start(data: pa.Buffer, /) -> tuple[int, int]: ...
 def page(chunk: pa.Buffer, at: int, /) -> tuple[int, int, int, int, int] | None: ...
 def list_levels(
     body: pa.Buffer,

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,10 +33,15 @@ class Column:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy type it is read as: times are int64 µs, dates int32 days since 1970."""
-        if self.type.startswith("timestamp"):
-            return np.dtype(np.int64)
-        names = {"date32[day]": "int32", "float": "float32", "double": "float64"}
-        return np.dtype(names.get(self.type, self.type))
+        return _dtype(self.type)
+
+
+@cache
+def _dtype(kind: str) -> np.dtype[Any]:
+    if kind.startswith("timestamp"):
+        return np.dtype(np.int64)
+    names = {"date32[day]": "int32", "float": "float32", "double": "float64"}
+    return np.dtype(names.get(kind, kind))
 
 
 @dataclass(frozen=True, slots=True)

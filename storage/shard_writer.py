@@ -188,7 +188,9 @@ class ShardWriter:
             ranges = column_ranges(footer)
             start = footer_start(ranges)
             tail = source.read_at(source.size() - start, start)
-            sums = tuple(tuple(crc32(source, *each) for each in chunk) for chunk in ranges.tolist())
+            source.seek(0)
+            data = source.read_buffer()
+            sums = tuple(tuple(crc32(data.slice(*each)) for each in chunk) for chunk in ranges.tolist())
         self.shards.append(
             ShardFile(
                 file=path.name,

@@ -309,7 +309,7 @@ class ShardSet:
 
         def wrong() -> list[int]:
             sums = shard.chunk_crc32[group]
-            return [p for p in places if crc32(opened.source, *ranges[p].tolist()) != sums[p]]
+            return [p for p in places if crc32(opened.data.slice(*ranges[p].tolist())) != sums[p]]
 
         bad = wrong()
         if bad:

@@ -1,8 +1,8 @@
 /* Copying history windows: many slices of one array, one after the other, into memory that is there.
 
    windows.py does the same through Arrow where this was not compiled. It is here for two things that no library does:
-   the window after next is asked for while this one is copied, and large batches are written past the caches, which
-   would otherwise read every line of memory before it is overwritten. Together they halve the time. */
+   a window is asked for while those before it are copied, and large batches are written past the caches, which would
+   otherwise read every line of memory before it is overwritten. Together they halve the time. */
 
 #define Py_LIMITED_API 0x030b0000
 #define PY_SSIZE_T_CLEAN
@@ -40,14 +40,32 @@ __attribute__((target("avx2"))) static char *copy_lines_32(char *to, const char 
     return to + lines * LINE;
 }
 
-static void copy_past_caches(char *to, const char *from, int64_t bytes, copy_lines lines)
+/* Where the next byte goes, how many come before its memory is at the start of a line, and what of a line waits here
+   until the next windows have filled it: lines are written whole. */
+typedef struct {
+    char *to;
+    int64_t head, held;
+    char line[LINE];
+} target;
+
+static inline void copy_past_caches(target *at, const char *from, int64_t bytes, copy_lines lines)
 {
-    int64_t head = (int64_t)(-(uintptr_t)to & (LINE - 1));
-    if (head > bytes)
-        head = bytes;
-    memcpy(to, from, (size_t)head);
-    char *rest = lines(to + head, from + head, (bytes - head) / LINE);
-    memcpy(rest, from + (rest - to), (size_t)(to + bytes - rest));
+    if (at->head) {
+        int64_t some = at->head < bytes ? at->head : bytes;
+        memcpy(at->to, from, (size_t)some);
+        at->to += some, at->head -= some, from += some, bytes -= some;
+    }
+    if (at->held) {
+        int64_t some = LINE - at->held < bytes ? LINE - at->held : bytes;
+        memcpy(at->line + at->held, from, (size_t)some);
+        at->held += some, from += some, bytes -= some;
+        if (at->held < LINE)
+            return;
+        at->to = copy_lines_16(at->to, at->line, 1);
+    }
+    at->to = lines(at->to, from, bytes / LINE);
+    at->held = bytes % LINE;
+    memcpy(at->line, from + bytes - at->held, (size_t)at->held);
 }
 #endif
 
@@ -64,16 +82,17 @@ static int64_t copy(const char *source, int64_t count, const int64_t *starts, co
 #if PAST_CACHES
     if ((room / width - left) * width >= LARGE_BYTES) {
         copy_lines lines = __builtin_cpu_supports("avx2") ? copy_lines_32 : copy_lines_16;
+        target at = {out, (int64_t)(-(uintptr_t)out & (LINE - 1)), 0, {0}};
         for (int64_t i = 0; i < windows; i++) {
-            if (i + 2 < windows) {
-                const char *next = source + starts[i + 2] * width;
-                int64_t bytes = lengths[i + 2] * width;
-                for (int64_t at = 0; at < bytes && at < AHEAD_BYTES; at += LINE)
-                    _mm_prefetch(next + at, _MM_HINT_T1);
+            if (i + 3 < windows) {
+                const char *next = source + starts[i + 3] * width;
+                int64_t bytes = lengths[i + 3] * width;
+                for (int64_t line = 0; line < bytes && line < AHEAD_BYTES; line += LINE)
+                    _mm_prefetch(next + line, _MM_HINT_T1);
             }
-            copy_past_caches(out, source + starts[i] * width, lengths[i] * width, lines);
-            out += lengths[i] * width;
+            copy_past_caches(&at, source + starts[i] * width, lengths[i] * width, lines);
         }
+        memcpy(at.to, at.line, (size_t)at.held);
         _mm_sfence();
         return -1;
     }

@@ -18,6 +18,7 @@ from .pool import Reading
 from .reader import Epoch, Reader, Request
 from .selection import SamplePlan, select
 from .stats import Stats
+from .windows import Buffers
 
 STATE_VERSION = 2
 # A pool is what is in memory at once (two or three of them with workers), so it is bounded in events too.
@@ -346,14 +347,18 @@ def _reading(shards: ShardSet, given: Mapping[str, Any]) -> Reading:
     keys = (*KEYS, "label_mature", *([CONTENT_ROW] if manifest.content else []))
     chosen = [c for c in manifest.samples if c.name not in keys]
     events, types = given["events"], {c.name: c.type for c in manifest.history}
+    samples = (
+        *(c for c in manifest.samples if c.name in keys),
+        *_choose(chosen, given["columns"], "column", shards),
+    )
+    history = _choose(manifest.history, given["fields"], "history field", shards)
     return Reading(
         shards=shards,
-        samples=(
-            *(c for c in manifest.samples if c.name in keys),
-            *_choose(chosen, given["columns"], "column", shards),
-        ),
-        history=_choose(manifest.history, given["fields"], "history field", shards),
+        samples=samples,
+        history=history,
         length=length,
+        # A pool that goes gives back an array for each column, for its users and its windows; batches do meanwhile.
+        buffers=Buffers(kept=3 * (len(samples) + len(history) + 3)),
         content={name: shards.content(name) for name in manifest.content},
         deduplicate=given["deduplicate"],
         events=None if events is None else Expression(events, types, manifest.vocabularies),

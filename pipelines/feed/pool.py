@@ -145,13 +145,15 @@ def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading, **more: Any) 
     `more` is what else `Batch` takes.
     """
     chosen = [(pool, pool.within[begin:end]) for pool, begin, end in pieces]
-    columns = {"user_id": np.concatenate([pool.user_id[rows] for pool, rows in chosen])}
-    columns |= {c.name: np.concatenate([p.columns[c.name][rows] for p, rows in chosen]) for c in reading.samples}
-    valid = {c.name: np.concatenate([p.valid[c.name][rows] for p, rows in chosen]) for c in reading.samples if c.nulls}
+    columns = {"user_id": _end_to_end([pool.user_id[rows] for pool, rows in chosen])}
+    columns |= {c.name: _end_to_end([p.columns[c.name][rows] for p, rows in chosen]) for c in reading.samples}
+    valid = {c.name: _end_to_end([p.valid[c.name][rows] for p, rows in chosen]) for c in reading.samples if c.nulls}
     inverse, windows = None, [(p, p.window_start[rows], p.window_length[rows]) for p, rows in chosen]
     if reading.deduplicate:
         inverse, windows = _distinct(windows)
-    ends: Int64s = np.concatenate([[0], np.cumsum(np.concatenate([length for _, _, length in windows]))])
+    lengths = _end_to_end([length for _, _, length in windows])
+    ends: Int64s = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=ends[1:])
 
     def gathered(name: str, masks: bool) -> Array:
         parts = [((p.history_valid if masks else p.history)[name], start, length) for p, start, length in windows]
@@ -162,6 +164,11 @@ def cut(pieces: Sequence[tuple[Pool, int, int]], reading: Reading, **more: Any) 
         for c in reading.history
     }
     return Batch(columns, valid, history, reading.content, inverse=inverse, **more)
+
+
+def _end_to_end(parts: Sequence[Array]) -> Array:
+    """Arrays as one; what is one already is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 Windows = list[tuple[Pool, Int64s, Int64s]]

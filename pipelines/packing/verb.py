@@ -68,7 +68,7 @@ def pack(
         history: events of a window at most; the recipe's own by default.
         days: which of the pin's sample days: a list, or a text such as "2024-03-01..2024-03-07"; every one by default.
         window_us: length of the windows of request_time; 0 for none.
-        compression: "lz4", read fastest, or "zstd", a tenth smaller. The samples and their order are the same.
+        compression: "lz4", read fastest, or "zstd", 7 to 10 % smaller. The samples and their order are the same.
         progress: called with (parts done, parts).
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from reclake.storage import shard_pages, shard_writer
+from reclake.storage.shard_layout import crc32
 from reclake.storage.shard_manifest import Compression, Manifest, write_manifest
 from reclake.storage.shard_writer import ShardWriter
 from reclake.storage.shards import Chunk, ShardSet
@@ -170,3 +172,10 @@ def test_no_bytes_make_the_loop_leave_what_it_was_given(tmp_path: Path) -> None:
         tried(page, some, at)
         tried(list_levels, some, count, full, starts, 0, 0, valid)
         tried(join_bytes, some, at, count, 8, out, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 63, 64, 65, 80, 127, 128, 4097, 100_003])
+def test_checksums_are_those_of_zlib(size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8).tobytes()
+    assert crc32(pa.py_buffer(data)) == zlib.crc32(data)
+    assert crc32(pa.py_buffer(b"x" + data).slice(1)) == zlib.crc32(data)

@@ -388,6 +388,22 @@ def test_the_compiled_loop_refuses_windows_outside_of_its_arrays(
     assert not out.any()
 
 
+@pytest.mark.skipif(windows.copy_windows is None, reason="installed without a compiler")
+@pytest.mark.parametrize("longest", [7, 70, 700])
+@pytest.mark.parametrize("offset", [0, 1, 63, 64, 101])
+def test_a_large_batch_is_written_to_the_byte_and_nothing_beside_it(longest: int, offset: int) -> None:
+    rng = np.random.default_rng(longest)
+    source = rng.integers(0, 100, 5000).astype(np.int8)
+    lengths = rng.integers(0, longest + 1, 5_000_000 // longest)  # more than two megabytes: past the caches
+    starts = rng.integers(0, len(source) - lengths + 1)
+    out = np.full(offset + int(lengths.sum()) + 100, -1, dtype=np.int8)
+    windows.copy_windows(source, starts, lengths, 1, out, offset)
+    places = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    assert np.array_equal(out[offset:-100], source[places])
+    assert (out[:offset] == -1).all()
+    assert (out[-100:] == -1).all()
+
+
 def test_a_feed_without_the_compiled_loop_gives_the_same_windows(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = [contents(batch) for batch in feed_of(shards)]
     monkeypatch.setattr(windows, "copy_windows", None)

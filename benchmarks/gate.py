@@ -3,7 +3,8 @@
     python benchmarks/gate.py [--quick]
 
 Twenty checks, four of them of lists (a history and a vector of 16), on event batches of which 1 % is bad; four sizes.
-The contestants take turns within one run; figures are medians.
+The contestants take turns within one run; figures are medians. Memory is what a call takes at its peak beyond what the
+process had before, the batch included; Linux tells.
 
     gate    an Arrow batch -> admitted rows, rejected rows with all reasons, counts per check
     good    the same, of the batch's good rows only: what most batches are
@@ -197,8 +198,23 @@ def by_gx() -> Callable[[Any], int]:
     return run
 
 
-def measure(rows: int, rounds: int, folder: Path) -> dict[str, float]:
-    """Median seconds of each contestant, which take turns."""
+def beyond_mb(call: Callable[[], object]) -> float:
+    """MB (2**20 bytes) that the process grows by at most while a call runs."""
+    pa.default_memory_pool().release_unused()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+    before = _status_mb("VmRSS")
+    kept = call()
+    peak = _status_mb("VmHWM")
+    del kept
+    return peak - before
+
+
+def _status_mb(name: str) -> float:
+    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) / 1024
+
+
+def measure(rows: int, rounds: int, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds of each contestant, which take turns; MB of the batch, and beyond it."""
     batch = batch_of(rows, seed=7)
     frame = batch.drop_columns(["history", "embedding"]).to_pandas()
     gate, filter_, gx = by_gate(), by_filter(), by_gx()
@@ -220,7 +236,9 @@ def measure(rows: int, rounds: int, folder: Path) -> dict[str, float]:
             contestant()
             if turn:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    took = {name: statistics.median(values) for name, values in seconds.items()}
+    mb = {name: beyond_mb(contestants[name]) for name in ("gate", "good")}
+    return took, mb | {"batch": batch.nbytes / 2**20}
 
 
 def main() -> None:
@@ -230,16 +248,17 @@ def main() -> None:
     print(
         f"{'rows':>9} {'rounds':>6} "
         + " ".join(f"{name:>9}" for name in names)
-        + "  gate/write  good/write  GX/gate  GX/good"
+        + "  gate/write  good/write  GX/gate  GX/good  batch, gate, good MB"
     )
     sizes = ((1_000, 5), (10_000, 3), (50_000, 3), (100_000, 2)) if quick else ()
     for rows, rounds in sizes or ((1_000, 40), (10_000, 20), (100_000, 9), (1_000_000, 5)):
         with tempfile.TemporaryDirectory() as folder:
-            took = measure(rows, rounds, Path(folder))
+            took, mb = measure(rows, rounds, Path(folder))
         shown = " ".join(f"{took[name] * 1e3:9.2f}" for name in names)
         added = " ".join(f"{took[name] / took['write']:>11.1%}" for name in ("gate", "good"))
         faster = " ".join(f"{took['GX'] / took[name]:8.1f}" for name in ("gate", "good"))
-        print(f"{rows:>9,} {rounds:>6} {shown} {added} {faster}")
+        sizes_mb = " ".join(f"{mb[name]:7.1f}" for name in ("batch", "gate", "good"))
+        print(f"{rows:>9,} {rounds:>6} {shown} {added} {faster} {sizes_mb}")
 
 
 if __name__ == "__main__":

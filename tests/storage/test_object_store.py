@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,29 @@ def test_a_lake_that_is_not_there_and_storage_of_another_kind_are_said(store: An
         reclake.Lake.open(tmp_path, storage_options={"aws_region": "here"})
     with pytest.raises(StorageError, match="does not know"):
         places.place("s3://bucket/lake", store.options() | {"aws_colour": "red"}).exists()
+
+
+def test_of_two_that_put_one_object_at_once_one_is_told_that_it_is_there(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moto.s3.models import S3Backend
+
+    both, put = threading.Barrier(2), S3Backend.put_object
+
+    def wait_for_the_other(*given: Any, **named: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # here moto has looked: it met both where nothing kept them apart
+        return put(*given, **named)
+
+    monkeypatch.setattr(S3Backend, "put_object", wait_for_the_other)
+    target, told = store.place() / "00000000000000000001.json", {}
+
+    def create(number: int) -> None:
+        told[number] = places.create(target, b"%d" % number)
+
+    assert in_threads(create, 2) == []
+    assert sorted(told.values()) == [False, True]
+    assert told[int(target.read_text())]
 
 
 def test_an_object_is_a_path_by_name(store: Any) -> None:

@@ -51,7 +51,8 @@ def of_twenty(share: float) -> tuple[list[pa.Table], CompiledSuite, pa.Schema]:
 def gated(name: str, batches: list[pa.Table], suite: CompiledSuite, schema: pa.Schema, rounds: int) -> None:
     def together() -> list[Admission]:
         names = ["v"] * len(batches)
-        return admit_each(batches, suite, schema, contract="c", contract_version=1, verdict_ids=names)
+        rows, sizes = pa.concat_tables(batches).combine_chunks(), [batch.num_rows for batch in batches]
+        return admit_each(rows, sizes, suite, schema, contract="c", contract_version=1, verdict_ids=names)
 
     def alone() -> list[Admission]:
         return [admit(b, suite, schema, contract="c", contract_version=1, verdict_id="v") for b in batches]

@@ -172,7 +172,8 @@ def writer_of(lake: reclake.Lake) -> GroupWriter[Rows, Batch]:
 
     def admit(offered: Sequence[Rows]) -> list[Batch | Exception]:
         admissions = gate.admit_each(
-            [rows.table for rows in offered],
+            pa.concat_tables([rows.table for rows in offered]).combine_chunks(),
+            [rows.height for rows in offered],
             target.suite,
             target.schema,
             contract="events",

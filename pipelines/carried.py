@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
+from ..quality.verdicts import versioned
 from ..schemas import shapes
 from ..schemas.errors import CommitConflictError
 from ..storage.catalog import Catalog
@@ -52,17 +54,24 @@ def settle(catalog: Catalog, carried: Carried, version: int) -> None:
     """Write what a commit carried where it belongs, each once, whoever does it first. `version` is the commit's."""
     if carried.ledger is not None:
         _once(catalog.table("replays"), carried.ledger, shapes.REPLAYS, carried)
-    _once(catalog.table("verdicts"), gate.versioned(carried.verdict, version), shapes.VERDICTS, carried)
+    _once(catalog.table("verdicts"), versioned(carried.verdict, version), shapes.VERDICTS, carried)
 
 
 def recover(catalog: Catalog, table: Table, cursor: str, number: int) -> None:
-    """Settle the commit of a process that died before it could. `number` is the last that `table` has of the cursor."""
-    if number == 0 or (catalog.table("verdicts").transaction(cursor) or 0) >= number:
-        return  # verdicts come last
-    key = _key("verdict", cursor, number)
-    entry = next((entry for entry in table.history() if key in entry), None)
-    if entry is not None:
-        settle(catalog, _read(entry, cursor, number), int(entry["version"]))
+    """Settle commits of a process that died before it could. `number` is the last that `table` has of the cursor."""
+    settled = catalog.table("verdicts").transaction(cursor) or 0  # verdicts come last
+    if number <= settled:
+        return
+    mine = _key("verdict", cursor)
+    found: list[tuple[int, Mapping[str, Any]]] = []
+    for entry in table.history():
+        named = [key.rpartition("-") for key in entry if key.startswith(mine)]
+        numbers = [int(number) for key, _, number in named if key == mine]
+        found += [(one, entry) for one in numbers if settled < one <= number]
+        if any(one <= settled for one in numbers):
+            break
+    for one, commit in sorted(found, key=lambda pair: pair[0]):
+        settle(catalog, _read(commit, cursor, one), int(commit["version"]))
 
 
 def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:
@@ -74,6 +83,16 @@ def _read(entry: Mapping[str, Any], cursor: str, number: int) -> Carried:
 
 def _key(what: str, cursor: str, number: int | None = None) -> str:
     return f"reclake.{what}/{cursor}" + ("" if number is None else f"-{number}")
+
+
+def carried_each(verdicts: pa.Table, sizes: Sequence[int], cursors: Sequence[tuple[str, int]]) -> list[dict[str, str]]:
+    """`Carried.metadata` of many batches: of the verdicts' rows `sizes` are of each, whose cursor and number follow."""
+    lines = pl.DataFrame(verdicts).write_ndjson().splitlines()
+    ends = np.cumsum(sizes).tolist()
+    return [
+        {_key("verdict", *cursor): f"[{','.join(lines[end - size : end])}]"}
+        for cursor, size, end in zip(cursors, sizes, ends, strict=True)
+    ]
 
 
 def _json(rows: pa.Table) -> str:

@@ -6,11 +6,9 @@ the rows that are rejected are looked at again, for their reasons.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from datetime import date
-from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -18,19 +16,16 @@ import polars as pl
 import pyarrow as pa
 
 from ..schemas.errors import GateError
-from ..schemas.shapes import CONTRACT, VERDICTS
-from ..schemas.times import from_us
+from ..schemas.shapes import CONTRACT
 from .conform import check_shape, exactly, same
 from .jointly import judge_each, merged
 from .judging import Judged, judge
 from .reasons import INDEX, REJECTED, collect, missing
 from .results import CheckResult, told
 from .suite import CompiledSuite
+from .verdicts import Account, rows_of
 
 Verdict = Literal["pass", "warn", "quarantine", "stop"]
-
-EXPECTED_OF_BATCH = "no critical check unmet, quarantine within its limit"
-BATCH = "batch"  # the row of the verdicts table that sums a batch up
 
 _SEAL = object()
 _NONE_REJECTED = pl.DataFrame(schema=REJECTED)
@@ -70,18 +65,7 @@ class Admitted:
         """The rows in consecutive parts of so many rows: parts of an admitted batch are admitted too."""
         if sum(sizes) != self.rows.num_rows or min(sizes, default=0) < 0:
             raise GateError("not the sizes of parts of these rows", expected=self.rows.num_rows, got=list(sizes))
-        starts = np.cumsum([0, *sizes[:-1]]).tolist()
-        return [
-            Admitted(
-                self.rows.slice(start, size),
-                self.contract,
-                self.contract_version,
-                self.verdict_id,
-                _SEAL,
-                (self.rows, start),
-            )
-            for start, size in zip(starts, sizes, strict=True)
-        ]
+        return _parts(self.rows, [self] * len(sizes), sizes)
 
     def stored_as(self, schema: pa.Schema) -> Admitted:
         """The same rows as a table keeps them: the columns of `schema` in the order of the rows', under its names and
@@ -131,21 +115,52 @@ def join(parts: Sequence[Admitted]) -> Admitted:
     are in the order they had there, and need not be copied.
     """
     first = parts[0]
-    rows = first.rows if len(parts) == 1 else _whole(parts)
+    placed = sorted(parts, key=lambda part: (part.part_of[1] if part.part_of else 0, part.rows.num_rows))
+    rows = first.rows if len(parts) == 1 else _whole(placed)
     if rows is None:
         rows = pa.concat_tables([part.rows for part in parts]).combine_chunks()
     return Admitted(rows, first.contract, first.contract_version, first.verdict_id, _SEAL)
 
 
 def _whole(parts: Sequence[Admitted]) -> pa.Table | None:
-    """The rows that were admitted together, if these are their parts, each once."""
-    if parts[0].part_of is None:
+    """The rows that were admitted together, if these are their parts, each once and in order."""
+    if not parts or parts[0].part_of is None:
         return None
-    whole = parts[0].part_of[0]
-    some = [part for part in parts if part.rows.num_rows]
-    places = {part.part_of[1] for part in some if part.part_of is not None and part.part_of[0] is whole}
-    complete = len(places) == len(some) and sum(part.rows.num_rows for part in some) == whole.num_rows
-    return whole if complete else None
+    whole, end = parts[0].part_of[0], 0
+    for part in parts:
+        if part.part_of is None or part.part_of[0] is not whole or part.part_of[1] != end:
+            return None
+        end += part.rows.num_rows
+    return whole if end == whole.num_rows else None
+
+
+def keep_each(parts: Sequence[Admitted], masks: Sequence[np.ndarray]) -> list[Admitted]:
+    """`keep` of each. Of all that was admitted together it is one step, and joining what is kept is still no copy."""
+    if all(mask.all() for mask in masks):
+        return list(parts)
+    whole = _whole(parts)
+    if whole is None or len(parts) == 1:
+        return [part.keep(mask) for part, mask in zip(parts, masks, strict=True)]
+    together = replace(parts[0], rows=whole, seal=_SEAL).keep(np.concatenate(masks))
+    return _parts(together.rows, parts, [int(mask.sum()) for mask in masks])
+
+
+def stored_each(parts: Sequence[Admitted], schema: pa.Schema) -> list[Admitted]:
+    """`stored_as` of each. Of all that was admitted together it is one step."""
+    whole = _whole(parts)
+    if whole is None:
+        return [part.stored_as(schema) for part in parts]
+    together = replace(parts[0], rows=whole, seal=_SEAL).stored_as(schema)
+    return _parts(together.rows, parts, [part.rows.num_rows for part in parts])
+
+
+def _parts(rows: pa.Table, told: Sequence[Admitted], sizes: Sequence[int]) -> list[Admitted]:
+    """Admitted rows in consecutive parts, each of whom it says what it says in `told`."""
+    starts = (np.cumsum(sizes, dtype=np.int64) - np.array(sizes, dtype=np.int64)).tolist()
+    return [
+        Admitted(rows.slice(start, size), one.contract, one.contract_version, one.verdict_id, _SEAL, (rows, start))
+        for one, start, size in zip(told, starts, sizes, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +231,8 @@ def admit(
 
 
 def admit_each(
-    batches: Sequence[pa.Table],
+    rows: pa.Table,
+    sizes: Sequence[int],
     suite: CompiledSuite,
     schema: pa.Schema,
     *,
@@ -228,67 +244,68 @@ def admit_each(
     refused_before: Sequence[int] | None = None,
     absent: Collection[str] = (),
 ) -> list[Admission]:
-    """What `admit` says of each batch, in about the time that one large batch takes.
+    """What `admit` says of each batch, in about the time that one large batch takes. Of `rows`, `sizes` are of each.
 
     The checks run over all rows together, as far as that gives the answers that each batch would have alone: see
     `jointly`. What was admitted of all batches is one table, of which each has its part.
     """
-    refused = [0] * len(batches) if refused_before is None else refused_before
-
-    def alone(i: int) -> Admission:
-        return admit(
-            batches[i],
+    ends = np.cumsum(sizes, dtype=np.int64)
+    refused = [0] * len(sizes) if refused_before is None else refused_before
+    if len(sizes) == 1:
+        alone = admit(
+            rows,
             suite,
             schema,
             contract=contract,
             contract_version=contract_version,
-            verdict_id=verdict_ids[i],
+            verdict_id=verdict_ids[0],
             quarantine_limit=quarantine_limit,
             quarantine_limit_rows=quarantine_limit_rows,
-            refused_before=refused[i],
+            refused_before=refused[0],
             absent=absent,
         )
-
-    alike = all(batch.schema == batches[0].schema for batch in batches[1:])
-    if len(batches) < 2 or not alike:
-        return [alone(i) for i in range(len(batches))]
-    check_shape(batches[0], schema, contract)
+        return [alone]
+    check_shape(rows, schema, contract)
     _check_suite(suite, schema, contract)
-    whole = pa.concat_tables(batches).combine_chunks()
-    sizes = np.array([batch.num_rows for batch in batches])
-    starts = np.cumsum(sizes) - sizes
-    nulls = missing(whole, schema)
-    judged, frame = judge_each(suite, batches, whole, nulls, absent)
-    rejected = np.zeros(whole.num_rows, dtype=np.bool_)
+    nulls = missing(rows, schema)
+    judged, frame = judge_each(suite, rows, ends, nulls, absent)
+    starts = ends - sizes
+    rejected = np.zeros(rows.num_rows, dtype=np.bool_)
     for one, start in zip(judged, starts, strict=True):
         for failure in one.failures.values():
             if failure.severity != "warning":
                 rejected[failure.rows + start] = True
-    out = np.add.reduceat(np.append(rejected, False), starts) * (sizes > 0) + refused
+    out = _counts(rejected, ends) + refused
     stops = [
-        one.unknown or _stop_reason(one.checks, int(o), int(size) + r, quarantine_limit, quarantine_limit_rows)
-        for one, o, size, r in zip(judged, out, sizes, refused, strict=True)
+        one.unknown or _stop_reason(one.checks, bad, size + more, quarantine_limit, quarantine_limit_rows)
+        for one, bad, size, more in zip(judged, out.tolist(), sizes, refused, strict=True)
     ]
-    keep = ~(rejected | np.repeat(np.array([stop is not None for stop in stops]), sizes))
-    exact = exactly(whole if keep.all() else whole.filter(pa.array(keep)), schema, contract)
-    kept = np.add.reduceat(np.append(keep, False), starts) * (sizes > 0)
-    reasons = _NONE_REJECTED
+    keep = ~(rejected | np.repeat(np.array([stop is not None for stop in stops], dtype=np.bool_), sizes))
+    exact = exactly(rows if keep.all() else rows.filter(pa.array(keep)), schema, contract)
+    told = [Admitted(exact, contract, contract_version, verdict_id, _SEAL) for verdict_id in verdict_ids]
+    reasons = [_NONE_REJECTED] * len(sizes)
     if rejected.any():
-        reasons = collect(frame, merged([path for path, _ in nulls], judged, starts), rejected)
-    bounds = np.searchsorted(reasons[INDEX].to_numpy(), np.append(starts, whole.num_rows))
-    begins = np.cumsum(kept) - kept
-    admissions = []
-    for i, one in enumerate(judged):
-        part = (exact, int(begins[i]))
-        rows = exact.slice(part[1], int(kept[i]))
-        mine = _NONE_REJECTED.clone()
-        if bounds[i] < bounds[i + 1]:
-            mine = reasons.slice(bounds[i], bounds[i + 1] - bounds[i])
-            mine = mine.with_columns(mine[INDEX] - int(starts[i]))
-        admitted = Admitted(rows, contract, contract_version, verdict_ids[i], _SEAL, part)
-        verdict = _verdict(one.checks, stops[i], any_rejected=bool(out[i]))
-        admissions.append(Admission(admitted, mine, one.checks, verdict, stops[i]))
-    return admissions
+        found = collect(frame, merged([path for path, _ in nulls], judged, starts), rejected)
+        reasons = _cut(found, starts, _counts(rejected, ends))
+    return [
+        Admission(part, mine.clone(), one.checks, _verdict(one.checks, stop, any_rejected=bad > 0), stop)
+        for part, mine, one, stop, bad in zip(
+            _parts(exact, told, _counts(keep, ends).tolist()), reasons, judged, stops, out.tolist(), strict=True
+        )
+    ]
+
+
+def _counts(mask: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How many of a batch's rows it is true of, for each batch."""
+    return np.diff(np.append(0, np.cumsum(mask))[ends], prepend=0)
+
+
+def _cut(rejected: pl.DataFrame, starts: np.ndarray, sizes: np.ndarray) -> list[pl.DataFrame]:
+    """Rejected rows of all batches as those of each, so many of it."""
+    owners = np.repeat(starts, sizes).astype(np.uint32)
+    local = rejected.with_columns(rejected[INDEX] - pl.Series(owners))
+    firsts = np.cumsum(sizes) - sizes
+    return [local.slice(first, size) for first, size in zip(firsts.tolist(), sizes.tolist(), strict=True)]
 
 
 def record(rows: pa.Table, schema: pa.Schema, *, name: str) -> Admitted:
@@ -424,46 +441,22 @@ def verdict_rows(
     `read`, `duplicates`, `late`, and where they differ from the gate's own counts `admitted` (duplicates left out) and
     `quarantined` (undecodable rows included), are counts of the whole batch as the run saw it.
     """
-    rejected = admission.rejected.height if quarantined is None else quarantined
-    kept = admission.admitted.rows.num_rows if admitted is None else admitted
-    batch = {
-        "check": BATCH,
-        "column": None,
-        "severity": "critical",
-        "success": admission.verdict != "stop",
-        "evaluated": read,
-        "unexpected": rejected,
-        "admitted": kept,
-        "duplicates": duplicates,
-        "late": late,
-        "expected": EXPECTED_OF_BATCH,
-        "observed": admission.stop_reason or f"{kept} admitted, {rejected} quarantined, {duplicates} duplicates",
-    }
-    keys = ("check", "column", "severity", "success", "evaluated", "unexpected", "expected", "observed")
-    checks = [{key: getattr(result, key) for key in keys} | {"value": _number(result)} for result in admission.checks]
-    common = {
-        "verdict_id": admission.admitted.verdict_id,
-        "run_id": run_id,
-        "at": from_us(at_us),
-        "table": table,
-        "contract": admission.admitted.contract,
-        "contract_version": admission.admitted.contract_version,
-        "source": source,
-        "event_day": event_day,
-        "verdict": admission.verdict,
-    }
-    return pa.Table.from_pylist([common | row for row in [batch, *checks]], schema=VERDICTS)
-
-
-def _number(result: CheckResult) -> float | None:
-    """What a check observed, if it is one number; null where it is none (NaN, infinity) or several."""
-    value = result.value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def versioned(verdict: pa.Table, version: int) -> pa.Table:
-    """Rows of a verdict, with the version of the table that holds the rows it is about."""
-    at = verdict.schema.get_field_index("table_version")
-    return verdict.set_column(at, verdict.schema.field(at), pa.array([version] * verdict.num_rows, pa.int64()))
+    account = Account(
+        verdict_id=admission.admitted.verdict_id,
+        run_id=run_id,
+        at_us=at_us,
+        table=table,
+        contract=admission.admitted.contract,
+        contract_version=admission.admitted.contract_version,
+        source=source,
+        event_day=event_day,
+        verdict=admission.verdict,
+        stop_reason=admission.stop_reason,
+        read=read,
+        admitted=admission.admitted.rows.num_rows if admitted is None else admitted,
+        quarantined=admission.rejected.height if quarantined is None else quarantined,
+        duplicates=duplicates,
+        late=late,
+        checks=admission.checks,
+    )
+    return rows_of([account])

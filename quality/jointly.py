@@ -28,27 +28,29 @@ _NO_ROWS = np.empty(0, np.uint32)
 
 def judge_each(
     suite: CompiledSuite,
-    batches: Sequence[pa.Table],
-    whole: pa.Table,
+    rows: pa.Table,
+    ends: npt.NDArray[np.int64],
     nulls: list[tuple[str, np.ndarray]],
     absent: Collection[str],
 ) -> tuple[list[Judged], pl.DataFrame]:
-    """What `judge` says of each batch, and the columns of `whole`, which is all of them, in which any row fails."""
-    ends = np.cumsum([batch.num_rows for batch in batches])
+    """What `judge` says of each batch, and the columns of `rows`, which are all of theirs, in which any row fails.
+
+    A batch ends before its one of `ends`. `nulls`: see missing.
+    """
     known: dict[tuple[int, int], Judged] = {}  # most batches look alike, and share their answers
     judged = []
-    found, frame = _answers_each(suite, batches, whole, ends)
-    for i, answers in enumerate(found):
-        size = batches[i].num_rows
-        start = ends[i] - size
-        within = [(path, rows[(rows >= start) & (rows < ends[i])] - np.uint32(start)) for path, rows in nulls]
-        mine = [(path, rows) for path, rows in within if len(rows)]
-        one = None if mine else known.get((id(answers), size))
+    found, frame = _answers_each(suite, rows, ends)
+    start = 0
+    for answers, end in zip(found, ends.tolist(), strict=True):
+        within = [(path, at[(at >= start) & (at < end)] - np.uint32(start)) for path, at in nulls]
+        mine = [(path, at) for path, at in within if len(at)]
+        one = None if mine else known.get((id(answers), end - start))
         if one is None:
-            one = judge(suite, Answers(answers, frame.slice(start, size)), mine, absent)
+            one = judge(suite, Answers(answers, frame.slice(start, end - start)), mine, absent)
         if not mine:
-            known[id(answers), size] = one
+            known[id(answers), end - start] = one
         judged.append(one)
+        start = end
     return judged, frame
 
 
@@ -69,28 +71,30 @@ def merged(paths: Sequence[str], judged: Sequence[Judged], starts: np.ndarray) -
 
 
 def _answers_each(
-    suite: CompiledSuite, batches: Sequence[pa.Table], whole: pa.Table, ends: npt.NDArray[np.int64]
+    suite: CompiledSuite, rows: pa.Table, ends: npt.NDArray[np.int64]
 ) -> tuple[list[Found], pl.DataFrame]:
     """For each batch what `suite.run` would find in it, batches without a failing row may share one; and the columns
-    of all batches in which any row may fail. A batch ends before its one of `ends`.
+    of all batches in which any row may fail.
     """
+    spans = list(zip(np.append(0, ends)[:-1].tolist(), ends.tolist(), strict=True))
     apart = {i for i, check in enumerate(suite.checks) if not isinstance(check, RowCheck) or check.vouched}
     joint = [i for i in range(len(suite.checks)) if i not in apart]
     asked = suite.only(joint)
-    found = asked.run(whole).found
+    found = asked.run(rows).found
     if any(name.endswith(".error") for name in found):
-        return [suite.run(batch).found for batch in batches], suite.frame_of(whole, range(len(suite.checks)))
-    frame = suite.frame_of(whole, [*apart, *(place for n, place in enumerate(joint) if len(found[f"{n}.fails"]))])
-    evaluated = _evaluated_each(asked, whole, ends, [int(found[f"{n}.evaluated"]) for n in range(len(joint))])
+        each = [suite.run(rows.slice(start, end - start)).found for start, end in spans]
+        return each, suite.frame_of(rows, range(len(suite.checks)))
+    frame = suite.frame_of(rows, [*apart, *(place for n, place in enumerate(joint) if len(found[f"{n}.fails"]))])
+    evaluated = _evaluated_each(asked, rows, ends, [int(found[f"{n}.evaluated"]) for n in range(len(joint))])
     cut = [_Cut(frame, check, np.asarray(found[f"{n}.fails"]), ends) for n, check in enumerate(asked.checks)]
     alike: dict[tuple[int, ...], Found] = {}
     suites: dict[frozenset[int], CompiledSuite] = {}
     answers: list[Found] = []
-    for i, batch in enumerate(batches):
+    for i, (start, end) in enumerate(spans):
         failing = [(place, one) for place, one in zip(joint, cut, strict=True) if one.counts[i]]
         counts = evaluated[i].tolist()
         if not failing and not apart:
-            known = alike.get((batch.num_rows, *counts))
+            known = alike.get((end - start, *counts))
             if known is not None:
                 answers.append(known)
                 continue
@@ -105,9 +109,9 @@ def _answers_each(
         if again:
             key = frozenset(again)
             some = suites.get(key) or suites.setdefault(key, suite.only(key))
-            mine |= _placed(some.run(batch).found, sorted(key))
+            mine |= _placed(some.run(rows.slice(start, end - start)).found, sorted(key))
         elif not failing:
-            alike[batch.num_rows, *counts] = mine
+            alike[end - start, *counts] = mine
         answers.append(mine)
     return answers, frame
 
@@ -121,7 +125,7 @@ class _Cut:
         assert isinstance(check, RowCheck)
         self.check = check
         self._rows = rows
-        self._starts = np.append(0, ends[:-1])
+        self._starts = np.append(0, ends)[:-1]
         self._to = np.searchsorted(rows, ends)
         self.counts = np.diff(self._to, prepend=0)
         self._first_only = check.severity == "warning"

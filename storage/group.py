@@ -80,6 +80,9 @@ Admit = Callable[[Sequence[A]], "Sequence[B | Exception]"]
 # written, or the error its producer shall see. Their commit follows that version, or they are judged afresh.
 Judge = Callable[[Sequence[B], log.LogTail], "Sequence[B | Exception]"]
 
+# Told of a version that a group became, and of its batches as they were written.
+Told = Callable[[int, "Sequence[B]"], None]
+
 _Answers = list[tuple["Future[Appended[B]]", "Appended[B] | Exception"]]
 
 
@@ -102,12 +105,22 @@ class GroupWriter(Generic[A, B]):
         *,
         admit: Admit[A, B] | None = None,
         judge: Judge[B] | None = None,
+        committed: Told[B] | None = None,
+        durable: Told[B] | None = None,
         needed: Callable[[], log.Needed] = log.Needed,
     ) -> None:
-        """`needed` says what log clean-up leaves; the table is made by its first append if it is not there."""
+        """The table is made by its first append if it is not there.
+
+        Args:
+            committed: told of a commit before anything is judged for the next one, on the same thread.
+            durable: told when a commit is durable, in the order of versions, before its producers are answered.
+            needed: what log clean-up leaves.
+        """
         self._table = table
         self._admit = admit
         self._judge = judge
+        self._committed = committed
+        self._durable = durable
         self._keeper = Keeper(table, needed)
         self._waiting: Gathering[A, Appended[B]] = Gathering(table.name)
         self._shaped: list[pa.Schema] = []
@@ -174,11 +187,27 @@ class GroupWriter(Generic[A, B]):
                 log.settle(self._table.root)
             except OSError as error:
                 lost = StorageError("committed, but the disk does not confirm it", where=self._table.name, got=error)
-            for result, outcome in (pair for group in ready for pair in group):
-                if lost is not None or isinstance(outcome, Exception):
-                    result.set_exception(outcome if isinstance(outcome, Exception) else lost)
-                else:
-                    result.set_result(outcome)
+            for group in ready:
+                failed = lost or self._told(group)
+                for result, outcome in group:
+                    if isinstance(outcome, Exception):
+                        result.set_exception(outcome)
+                    elif failed is not None:
+                        result.set_exception(failed)
+                    else:
+                        result.set_result(outcome)
+
+    def _told(self, group: _Answers[B]) -> Exception | None:
+        """Tell who wants to know what is durable; what goes wrong with that, all of the group are told."""
+        landed = [outcome for _, outcome in group if isinstance(outcome, Appended)]
+        batches = [outcome.batch for outcome in landed if outcome.batch is not None]
+        if self._durable is None or not batches:
+            return None
+        try:
+            self._durable(next(outcome.version for outcome in landed if outcome.batch is not None), batches)
+        except Exception as error:  # noqa: BLE001 - every producer of the group gets it
+            return error
+        return None
 
     def _write(self, group: Asked[A, Appended[B]]) -> None:
         """Commit a group. Where that fails before anything was committed, each batch is tried by itself."""
@@ -254,9 +283,11 @@ class GroupWriter(Generic[A, B]):
         """What the judge says of batches as of the tail's version."""
         return batches if self._judge is None or not batches else self._judge(batches, tail)
 
-    def committed(self, version: int) -> None:
-        """Tell the keeper."""
+    def committed(self, version: int, batches: Sequence[B]) -> None:
+        """Tell the keeper, and who else wants to know."""
         self._keeper.committed(version)
+        if self._committed is not None:
+            self._committed(version, batches)
 
 
 class _Attempt(Generic[A, B]):
@@ -316,7 +347,7 @@ class _Attempt(Generic[A, B]):
                 self.committed = True
                 tail.step({app_id: last for batch in accepted.values() for app_id, last in batch.transactions.items()})
                 self._outcomes.update({i: Appended(version, batch) for i, batch in accepted.items()})
-                self._writer.committed(version)
+                self._writer.committed(version, list(accepted.values()))
                 return
             time.sleep(_BACKOFF_S * random.random() * min(attempt + 1, 10))
 

@@ -28,6 +28,7 @@ from .places import Place
 from .table import Table
 
 RUN_ROWS = 32_000_000  # of one run at most: 512 MB, and as much again while it is made
+RECENT_ROWS = 1_000_000  # that a follower keeps in memory: 16 MB
 
 Int64s = npt.NDArray[np.int64]
 Pairs = tuple[Int64s, Int64s]
@@ -64,15 +65,10 @@ class Index:
 
         Costs in proportion to the keys and to what was committed since the last look.
         """
-        found = [_matches(run, keys) for run in self.follow()]
-        empty = np.empty(0, dtype=np.int64)
-        return (
-            np.concatenate([empty, *[places for places, _ in found]]),
-            np.concatenate([empty, *[values for _, values in found]]),
-        )
+        return _matches(self.follow()[1], keys)
 
-    def follow(self) -> list[Int64s]:
-        """Bring the runs up to the table's newest version; they, mapped into memory."""
+    def follow(self) -> tuple[int, list[Int64s]]:
+        """Bring the runs up to the table's newest version; it, and they, mapped into memory."""
         while True:
             table_id, version = log.newest(self.table.root)
             folder = self.folder / table_id
@@ -81,7 +77,7 @@ class Index:
                 done = chain[-1].last if chain else -1
                 if done < version:
                     chain = self._extend(folder, chain, version)
-                return [np.load(path, mmap_mode="r") for span in chain for path in span.paths]
+                return chain[-1].last, [np.load(path, mmap_mode="r") for span in chain for path in span.paths]
             except FileNotFoundError:
                 # Somebody else merged the runs that this look had found, or compacted and vacuumed files of the table.
                 continue
@@ -102,17 +98,99 @@ class Index:
         else:
             groups = [list(new.added)]
         parts = [self.fold(*_sorted(*self.read(group))) if group else _NOTHING for group in groups]
-        chain = [*chain, _write(folder, first, version, parts)]
+        return self._extended(folder, chain, _write(folder, first, version, parts))
+
+    def _extended(self, folder: Path, chain: list[_Span], span: _Span) -> list[_Span]:
+        chain = [*chain, span]
         while len(chain) > 1 and _worth_merging(*chain[-2:]):
             chain = [*chain[:-2], self._merge(folder, *chain[-2:])]
         _clean(folder, chain)
         return chain
+
+    def keep(self, first: int, version: int, pairs: Pairs) -> bool:
+        """Write down what commits `first` to `version` added, unless runs end elsewhere; whether it was written."""
+        folder = self.folder / log.newest(self.table.root)[0]
+        chain = _chain(folder)
+        if not chain or chain[-1].last != first - 1:
+            return False
+        self._extended(folder, chain, _write(folder, first, version, [pairs]))
+        return True
 
     def _merge(self, folder: Path, older: _Span, newer: _Span) -> _Span:
         runs = [np.load(path, mmap_mode="r") for path in (*older.paths, *newer.paths)]
         # A stable sort of sorted pieces is a merge.
         merged = _sorted(np.concatenate([run[0] for run in runs]), np.concatenate([run[1] for run in runs]))
         return _write(folder, older.first, newer.last, [self.fold(*merged)])
+
+
+class Follower:
+    """An index for a writer that looks before each of its commits and knows what they add: that it keeps in memory,
+    and writes down now and then. For one thread.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._version: int | None = None
+        self._written = -1
+        self._runs: list[Int64s] = []  # of the versions up to `_written`
+        self._recent: list[Int64s] = []  # of those from there to `_version`, each more than twice as large as the next
+
+    def find(self, keys: Int64s, version: int) -> Pairs:
+        """As Index.find, of all that was committed up to a version of the table, perhaps of later too."""
+        self._follow(version)
+        return _matches([*self._runs, *self._recent], keys)
+
+    def add(self, version: int, pairs: Pairs) -> None:
+        """What the next version after the one that `find` was asked for, made by who follows, adds."""
+        if self._version is not None and version == self._version + 1:
+            self._push(pairs)
+            self._version = version
+
+    def keep(self) -> None:
+        """Write down what is in memory, so that nobody has to read it from the table."""
+        if self._version is None or self._written == self._version:
+            return
+        while len(self._recent) > 1:
+            self._join()
+        run = self._recent[0] if self._recent else np.stack(_NOTHING)
+        self._index.keep(self._written + 1, self._version, (run[0], run[1]))  # if not, others did
+        self._forget()
+
+    def _forget(self) -> None:
+        self._version, self._written, self._runs, self._recent = None, -1, [], []
+
+    def _follow(self, version: int) -> None:
+        if self._version is not None and self._version < version and not self._read(self._version + 1, version):
+            self._forget()
+        if sum(run.shape[1] for run in self._recent) > RECENT_ROWS:
+            self.keep()
+        if self._version is None:
+            self._version, self._runs = self._index.follow()
+            self._written = self._version
+
+    def _read(self, first: int, last: int) -> bool:
+        """Take what others committed from the table; False where rows went, or the log or files are gone."""
+        new = log.changes(self._index.table.root, first, last)
+        if new is None or new.removed:
+            return False
+        try:
+            self._push(self._index.read(new.added) if new.added else _NOTHING)
+        except FileNotFoundError:  # compacted and vacuumed since
+            return False
+        self._version = last
+        return True
+
+    def _push(self, pairs: Pairs) -> None:
+        if not len(pairs[0]):
+            return
+        self._recent.append(np.stack(self._index.fold(*_sorted(*pairs))))
+        while len(self._recent) > 1 and self._recent[-2].shape[1] <= 2 * self._recent[-1].shape[1]:
+            self._join()
+
+    def _join(self) -> None:
+        older, newer = self._recent[-2:]
+        joined = self._index.fold(*_sorted(*np.concatenate([older, newer], axis=1)))
+        self._recent[-2:] = [np.stack(joined)]
 
 
 _NOTHING: Pairs = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
@@ -136,15 +214,24 @@ def _sorted(keys: Int64s, values: Int64s) -> Pairs:
     return keys[order], values[order]
 
 
-def _matches(run: Int64s, keys: Int64s) -> Pairs:
-    """(place in keys, value) of every pair of the run whose key is asked for."""
-    order = np.argsort(keys)  # neighbours in the run are looked up one after the other
+def _matches(runs: Sequence[Int64s], keys: Int64s) -> Pairs:
+    """(place in keys, value) of every pair of the runs whose key is asked for."""
+    order = np.argsort(keys)  # neighbours in a run are looked up one after the other
     wanted = keys[order]
-    low, high = np.searchsorted(run[0], wanted), np.searchsorted(run[0], wanted, side="right")
-    counts = high - low
-    starts = np.cumsum(counts) - counts
-    at = np.repeat(low - starts, counts) + np.arange(counts.sum())
-    return np.repeat(order, counts).astype(np.int64), np.asarray(run[1][at], dtype=np.int64)
+    places, values = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for run in runs:
+        if not run.shape[1]:
+            continue
+        low = np.searchsorted(run[0], wanted)
+        hit = np.flatnonzero(run[0][np.minimum(low, run.shape[1] - 1)] == wanted)
+        if not len(hit):  # of most runs nothing is found
+            continue
+        counts = np.searchsorted(run[0], wanted[hit], side="right") - low[hit]
+        starts = np.cumsum(counts) - counts
+        at = np.repeat(low[hit] - starts, counts) + np.arange(counts.sum())
+        places.append(np.repeat(order[hit], counts).astype(np.int64))
+        values.append(np.asarray(run[1][at], dtype=np.int64))
+    return np.concatenate(places), np.concatenate(values)
 
 
 def _groups(files: list[tuple[Place, int]]) -> list[list[Place]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ...quality import gate
+from ...quality.verdicts import BATCH, EXPECTED_OF_BATCH
 from ...schemas import shapes
 
 _REASON = pl.Struct({field.name: pl.String() for field in shapes.REASON})
@@ -21,9 +21,9 @@ def reasons_of(ids: pl.Series, places: np.ndarray, rejected: list[pl.DataFrame],
         stopped: the batch as a whole was refused: that is why rows without a reason of their own stay.
     """
     default = {
-        "check": gate.BATCH if stopped else "resolve",
+        "check": BATCH if stopped else "resolve",
         "severity": "critical" if stopped else "error",
-        "expected": gate.EXPECTED_OF_BATCH if stopped else "an event",
+        "expected": EXPECTED_OF_BATCH if stopped else "an event",
     }
     flat = [frame.select("_row", "reasons").explode("reasons") for frame in rejected if frame.height]
     empty = pl.DataFrame(schema={"_row": pl.Int64(), "reasons": pl.List(_REASON)})

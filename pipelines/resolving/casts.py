@@ -87,6 +87,8 @@ def cast(values: pl.Series, avro: AvroType) -> Cast:
         # Of thousands of columns most are what they are to be, and every look at a column costs.
         return Cast(values, _constant(False, len(values)))
     out, fits = _caster(schema)(values, schema, target)
+    if not fits.null_count() and fits.all() and out.null_count() == values.null_count():
+        return Cast(out.alias(values.name), _constant(False, len(values)))
     bad = values.is_not_null() & (out.is_null() | ~fits.fill_null(False))
     if bad.any():
         out = pl.select(pl.when(~bad).then(out)).to_series()
@@ -144,8 +146,13 @@ def _default(value: Any, avro: AvroType) -> Any:
             return value
 
 
+def constant(value: Any, length: int, dtype: pl.DataType) -> pl.Series:
+    """One value, so many times."""
+    return pl.Series([value], dtype=dtype).new_from_index(0, length)
+
+
 def _constant(value: bool, length: int) -> pl.Series:
-    return pl.Series([value]).new_from_index(0, length)
+    return constant(value, length, pl.Boolean())
 
 
 _Caster = Callable[[pl.Series, dict[str, Any], pl.DataType], tuple[pl.Series, pl.Series]]
@@ -262,9 +269,10 @@ def _instants(values: pl.Series, schema: dict[str, Any], target: pl.DataType) ->
     if isinstance(values.dtype, pl.Datetime):
         if local and values.dtype.time_zone is not None:
             return cannot(values, target)
-        zoned = values.dt.convert_time_zone("UTC") if values.dtype.time_zone else values.dt.replace_time_zone("UTC")
-        checked = within_calendar(zoned.to_physical(), pl.Datetime(values.dtype.time_unit, "UTC"))
-        out = checked.dt.cast_time_unit(target.time_unit)
+        # What a time zone says of an instant is how it is shown; its count is that of UTC.
+        out = within_calendar(values.to_physical(), pl.Datetime(values.dtype.time_unit, "UTC"))
+        if values.dtype.time_unit != target.time_unit:
+            out = out.dt.cast_time_unit(target.time_unit)
         return (out.dt.replace_time_zone(None) if local else out), _constant(True, len(values))
     if values.dtype == pl.Date:
         out = within_calendar(values.to_physical().cast(pl.Int64) * 86_400_000, pl.Datetime("ms", target.time_zone))

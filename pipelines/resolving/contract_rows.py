@@ -11,7 +11,7 @@ from ...schemas import shapes
 from ...schemas.contract import Contract, Field
 from ...schemas.errors import SourceError
 from . import mapping
-from .casts import cast, default_of, describe, polars_type, type_name
+from .casts import cast, constant, default_of, describe, polars_type, type_name
 from .suggest import did_you_mean
 
 ROW, EMIT = "_row", "_emit"
@@ -95,11 +95,11 @@ def _conform(
     columns: dict[str, pl.Series], places: pl.Series, emit: int, contract: Contract
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Cast every column to its field; (rows that fit, rejected rows). `places` are the frame's rows, Int64."""
-    fits = pl.repeat(True, len(places), dtype=pl.Boolean, eager=True)
+    fits = constant(True, len(places), pl.Boolean())
     out, reasons = [], []
     for field in contract.fields:
         if field.name not in columns:
-            out.append(pl.repeat(None, len(places), dtype=polars_type(field.avro), eager=True).alias(field.name))
+            out.append(constant(None, len(places), polars_type(field.avro)).alias(field.name))
             if field.has_default:
                 out[-1] = _with_default(out[-1], field, contract)
             continue
@@ -109,17 +109,17 @@ def _conform(
         if not field.nullable:
             if field.has_default:
                 values = pl.select(pl.when(~bad).then(_with_default(values, field, contract))).to_series()
-            else:
+            elif source.null_count():
                 bad = bad | source.is_null()
         if bad.any():
             fits = fits & ~bad
             got = describe(source.filter(bad))
             if field.pii == "keep":
-                got = pl.repeat(PERSONAL, len(got), dtype=pl.String, eager=True)
+                got = constant(PERSONAL, len(got), pl.String())
             reasons.append(_reasons(places.filter(bad), got, field.name, type_name(field.avro)))
         out.append(values.alias(field.name))
     out.append(places.cast(pl.Int64).alias(ROW))
-    out.append(pl.repeat(emit, len(places), dtype=pl.Int32, eager=True).alias(EMIT))
+    out.append(constant(emit, len(places), pl.Int32()).alias(EMIT))
     rows = pl.DataFrame(out)
     return rows if fits.all() else rows.filter(fits), _rejected(reasons, emit)
 
@@ -128,10 +128,10 @@ def _reasons(places: pl.Series, got: pl.Series, column: str, expected: str) -> p
     return pl.DataFrame(
         {
             ROW: places.cast(pl.Int64),
-            "check": pl.repeat("resolve", len(places), dtype=pl.String, eager=True),
-            "column": pl.repeat(column, len(places), dtype=pl.String, eager=True),
-            "severity": pl.repeat("error", len(places), dtype=pl.String, eager=True),
-            "expected": pl.repeat(expected, len(places), dtype=pl.String, eager=True),
+            "check": constant("resolve", len(places), pl.String()),
+            "column": constant(column, len(places), pl.String()),
+            "severity": constant("error", len(places), pl.String()),
+            "expected": constant(expected, len(places), pl.String()),
             "got": got,
         }
     )

@@ -27,8 +27,9 @@ def within_calendar(numbers: pl.Series, target: pl.Datetime) -> pl.Series:
     """
     unit = _PER_SECOND[target.time_unit]
     low, high = max(_FIRST_SECOND * unit, -(2**63)), min(_END_SECOND * unit - 1, 2**63 - 1)
-    inside = (numbers >= low) & (numbers <= high)
-    if not inside.all():
+    least, greatest = numbers.min(), numbers.max()
+    if least is not None and not (low <= least and greatest <= high):  # type: ignore[operator]
+        inside = (numbers >= low) & (numbers <= high)
         numbers = pl.select(pl.when(inside).then(numbers)).to_series()
     return numbers.cast(target)
 

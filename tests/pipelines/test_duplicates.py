@@ -10,6 +10,7 @@ import pytest
 
 import reclake
 from reclake.pipelines.duplicates import fingerprints, held
+from reclake.quality import gate
 from reclake.schemas.times import to_us
 from reclake.storage.compaction import compact
 
@@ -38,6 +39,20 @@ def test_an_event_that_was_deleted_may_come_again(tmp_path: Path) -> None:
     assert held(lake.catalog, "events", pl.Series(["x", "y"])).to_list() == [True, True]
     lake.catalog.table("events").delete("event_id = 'x'")
     assert ingest(lake, tmp_path, "b", ["x", "y", "z"]).admitted == 2
+
+
+def test_files_of_a_contract_before_and_after_a_change_are_looked_at_together(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    ingest(lake, tmp_path, "a", ["w"])
+    assert held(lake.catalog, "events", pl.Series(["w"])).to_list() == [True]
+    table = lake.catalog.table("events")
+    for name, more in (("x", {}), ("y", {"tab": 1}), ("z", {})):
+        row = pl.DataFrame(table.schema().empty_table()).clear(1).with_columns(event_id=pl.lit(name), known_day=1)
+        row = row.with_columns(**{key: pl.lit(value) for key, value in more.items()})
+        rows = row.cast({"known_day": pl.Date}).to_arrow()
+        table.create(rows.schema)
+        table.append(gate.record(rows, rows.schema, name="events"))
+    assert held(lake.catalog, "events", pl.Series(["v", "x", "y", "z"])).to_list() == [False, True, True, True]
 
 
 @pytest.mark.parametrize(

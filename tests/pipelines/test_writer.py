@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -110,21 +111,55 @@ def test_a_producer_that_repeats_its_batches_after_a_kill_doubles_nothing(lake: 
     assert len(event_ids(lake)) == 40
 
 
-def test_the_verdict_of_a_producer_that_died_before_storing_it_is_recovered(
+def test_the_verdicts_of_a_producer_that_died_before_storing_them_are_recovered(
     lake: reclake.Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with lake.writer("events", run=run()) as writer, monkeypatch.context() as patch:
-        patch.setattr(EventWriter, "_finish", die)
-        with pytest.raises(KeyboardInterrupt):
-            writer.append(rows(range(10)), producer="p", number=1)
-    assert not lake.catalog.table("verdicts").exists
+        writer.append(rows(range(5)), producer="p", number=1)
+        writer.append(rows(range(7)), producer="p-1", number=1)
+        patch.setattr(writer._rows, "_durable", None)
+        writer.append(rows(range(10, 20)), producer="p", number=2)
+        writer.append(rows(range(20, 40)), producer="p", number=4)
     with lake.writer("events", run=run()) as writer:
-        assert writer.append(rows(range(10)), producer="p", number=1).repeated
-    verdicts = lake.catalog.table("verdicts").scan().filter(pl.col("check") == "batch").collect()
-    assert verdicts["admitted"].to_list() == [10]
+        assert writer.append(rows(range(20, 40)), producer="p", number=4).repeated
+    verdicts = lake.catalog.table("verdicts").scan().filter(pl.col("check") == "batch", pl.col("source") == "p")
+    assert verdicts.sort("verdict_id").collect()["admitted"].to_list() == [5, 10, 20]
+
+
+def test_verdicts_that_could_not_be_stored_are_stored_with_the_next_ones_or_before_them(
+    lake: reclake.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored() -> list[int]:
+        verdicts = lake.catalog.table("verdicts").scan().filter(pl.col("check") == "batch")
+        return verdicts.sort("verdict_id").collect()["admitted"].to_list()
+
+    def lose(writer: EventWriter, number: int, *, after_s: float) -> None:
+        """Append a batch whose verdict is refused, now or only while the next batch is on its way."""
+        storing: Future[Any] = Future()
+        refuse = threading.Timer(after_s, storing.set_exception, [StorageError("the disk is full")])
+        with monkeypatch.context() as patch:
+            patch.setattr(writer._verdicts, "offer", lambda _: storing)
+            append(writer, number)
+        refuse.start()
+        if not after_s:
+            refuse.join()
+
+    def append(writer: EventWriter, number: int) -> None:
+        writer.append(rows(range(number * 100, number * 101)), producer="p", number=number)
+
+    with lake.writer("events", run=run()) as writer:
+        append(writer, 1)
+        lose(writer, 2, after_s=0)
+        append(writer, 3)
+        lose(writer, 4, after_s=0.5)
+        append(writer, 5)
+    assert stored() == [1, 2, 3, 4, 5]
+    with pytest.raises(StorageError, match="verdicts could not be stored"), lake.writer("events", run=run()) as writer:
+        lose(writer, 6, after_s=0)
+    assert stored() == [1, 2, 3, 4, 5]
+    with lake.writer("events", run=run()) as writer:
+        append(writer, 7)
+    assert stored() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_no_event_lands_behind_a_seal_that_came_after_its_gate(lake: reclake.Lake) -> None:

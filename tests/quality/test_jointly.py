@@ -35,6 +35,10 @@ def rows(**columns: list[Any]) -> pa.Table:
     return pa.table(full, schema=LOOSE)
 
 
+def joined(batches: list[pa.Table]) -> tuple[pa.Table, list[int]]:
+    return pa.concat_tables([LOOSE.empty_table(), *batches]).combine_chunks(), [batch.num_rows for batch in batches]
+
+
 def suite_of(*expectations: tuple[str, dict[str, Any], str]) -> dict[str, Any]:
     return {
         "name": "clicks",
@@ -109,7 +113,7 @@ def test_batches_that_are_judged_together_get_the_answers_they_would_get_alone(
     facts: dict[str, Any] = {"contract": "t", "contract_version": 1, "absent": absent}
     facts |= {"quarantine_limit": limit, "quarantine_limit_rows": limit_rows}
     together = admit_each(
-        batches,
+        *joined(batches),
         suite,
         SCHEMA,
         verdict_ids=[str(i) for i in range(len(batches))],
@@ -123,14 +127,16 @@ def test_batches_that_are_judged_together_get_the_answers_they_would_get_alone(
         assert found.rejected.equals(alone.rejected)
         assert (found.checks, found.verdict, found.stop_reason) == (alone.checks, alone.verdict, alone.stop_reason)
     if together:
-        joined = join([one.admitted for one in together])
-        assert joined.rows.to_pylist() == [row for one in together for row in one.admitted.rows.to_pylist()]
+        stored = join([one.admitted for one in together])
+        assert stored.rows.to_pylist() == [row for one in together for row in one.admitted.rows.to_pylist()]
 
 
 def test_an_outcome_is_not_vouched_for_by_an_exposure_in_another_batch() -> None:
     suite = compile_suite(suite_of(AFTER), SCHEMA, name="t")
     exposed, clicked = rows(id=[1], watch_ms=[5], kind=["like"]), rows(id=[1], watch_ms=[9], kind=["click"])
-    together = admit_each([exposed, clicked], suite, SCHEMA, contract="t", contract_version=1, verdict_ids=["a", "b"])
+    together = admit_each(
+        *joined([exposed, clicked]), suite, SCHEMA, contract="t", contract_version=1, verdict_ids=["a", "b"]
+    )
     assert [one.verdict for one in together] == ["pass", "quarantine"]
 
 
@@ -141,7 +147,7 @@ def test_a_batch_with_bad_rows_costs_no_pass_of_its_own(monkeypatch: pytest.Monk
     run = CompiledSuite.run
     monkeypatch.setattr(CompiledSuite, "run", lambda self, batch: passes.append(batch.num_rows) or run(self, batch))
     names = [str(n) for n in range(9)]
-    together = admit_each(batches, suite, SCHEMA, contract="t", contract_version=1, verdict_ids=names)
+    together = admit_each(*joined(batches), suite, SCHEMA, contract="t", contract_version=1, verdict_ids=names)
     assert [one.rejected.height for one in together] == [1, 0, 0] * 3
     assert passes == [18]
 
@@ -156,7 +162,7 @@ def test_batches_together_and_alone_say_the_same_of_a_column_that_is_not_there(
     alone = [admit(batch, compiled, SCHEMA, verdict_id=v, **more) for batch, v in zip(batches, ["a", "b"], strict=True)]
     if verdict != "stop":  # that a source lacks a column is no reason to look at each of its batches by itself
         monkeypatch.delattr("reclake.quality.gate.admit")
-    together = admit_each(batches, compiled, SCHEMA, verdict_ids=["a", "b"], **more)
+    together = admit_each(*joined(batches), compiled, SCHEMA, verdict_ids=["a", "b"], **more)
     assert [a.verdict for a in together] == [verdict, verdict]
     for mine, theirs in zip(together, alone, strict=True):
         assert (mine.checks, mine.verdict, mine.stop_reason) == (theirs.checks, theirs.verdict, theirs.stop_reason)

@@ -13,8 +13,9 @@ import pytest
 
 from reclake.quality import gate
 from reclake.storage import index as module
+from reclake.storage import log
 from reclake.storage.compaction import compact
-from reclake.storage.index import Index, Int64s, Pairs, keep_all, keep_greatest
+from reclake.storage.index import Follower, Index, Int64s, Pairs, keep_all, keep_greatest
 from reclake.storage.table import Layout, Table
 
 SCHEMA = pa.schema([pa.field("key", pa.int64(), nullable=False), pa.field("value", pa.int64(), nullable=False)])
@@ -153,3 +154,63 @@ def test_runs_whose_writer_was_killed_half_way_are_not_used(tmp_path: Path) -> N
     (run.parent / "tmpkilled").write_bytes(b"half")
     (run.parent / f"{0:020d}-{2:020d}-0000-0002.npy").write_bytes(run.read_bytes())  # the first of two parts
     assert pairs.find(1, 2) == [(1, 1), (2, 2)]
+
+
+class Beside(Followed):
+    """The same, looked at by a follower that is told what it adds itself."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.append((0, 0))
+        self.follower = Follower(self.index)
+
+    def add(self, *pairs: tuple[int, int]) -> None:
+        """Append what the follower is told of."""
+        self.append(*pairs)
+        keys, values = zip(*pairs, strict=True)
+        self.follower.add(log.version(self.table.root), (np.array(keys), np.array(values)))
+
+    def find(self, *keys: int) -> list[tuple[int, int]]:
+        found = self.follower.find(np.array(keys, dtype=np.int64), log.version(self.table.root))
+        told = sorted((keys[place], value) for place, value in zip(*(part.tolist() for part in found), strict=True))
+        files_read = self.files_read
+        assert told == super().find(*keys)
+        self.files_read = files_read
+        return told
+
+
+@pytest.mark.parametrize("recent", [3, 1_000])
+def test_a_follower_finds_what_it_adds_and_what_others_do_and_loses_what_is_deleted(
+    recent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECENT_ROWS", recent)
+    pairs = Beside(tmp_path)
+    everything = range(40)
+    assert pairs.find(*everything) == [(0, 0)]
+    for number in range(1, 10):
+        pairs.add((number, number), (2 * number, -1))
+        assert (number, number) in pairs.find(*everything)
+    pairs.append((30, 1))
+    pairs.append((30, 2))
+    compact(pairs.table)
+    assert pairs.find(30, 31) == [(30, 1), (30, 2)]
+    pairs.append((31, 1))
+    pairs.add((31, 2))  # without a look at what came between
+    assert pairs.find(30, 31) == [(30, 1), (30, 2), (31, 1), (31, 2)]
+    pairs.table.delete("key < 31")
+    assert pairs.find(*everything) == [(31, 1), (31, 2)]
+    pairs.add((32, 0))
+    assert pairs.find(*everything) == [(31, 1), (31, 2), (32, 0)]
+
+
+def test_a_follower_reads_no_file_that_it_wrote_and_leaves_others_none_to_read(tmp_path: Path) -> None:
+    pairs = Beside(tmp_path)
+    look = np.arange(100)
+    pairs.follower.find(look, 0)
+    assert pairs.files_read == 1
+    for number in range(50):
+        pairs.add((number, 0))
+        assert len(pairs.follower.find(look, log.version(pairs.table.root))[0]) == number + 2
+    pairs.follower.keep()
+    assert len(pairs.index.find(look)[0]) == 51
+    assert pairs.files_read == 1

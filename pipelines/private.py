@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..quality.columns import POLARS_FAILURES
 from ..schemas.avro import split_nullable
 from ..schemas.contract import Contract, Field
 from ..schemas.errors import ContractError
+from ..schemas.failures import POLARS_FAILURES
 from ..schemas.pii import Key, pseudonyms
 from ..storage import keys
 from ..storage.catalog import Catalog

@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from ..schemas.failures import POLARS_FAILURES
 from . import gate
-from .columns import POLARS_FAILURES
 from .expectation import Check, RowCheck
 from .results import CheckResult, not_evaluated, of_batch, of_counts
 from .suite import CompiledSuite

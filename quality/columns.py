@@ -25,8 +25,6 @@ NUMBERS: frozenset[Kind] = frozenset({"int", "float", "decimal"})
 ORDERED: frozenset[Kind] = NUMBERS | {"string", "time", "date"}
 HASHABLE: frozenset[Kind] = ORDERED | {"bool", "binary", "mixed"}
 
-#: What Polars raises on data it cannot take. A panic of its Rust core is a BaseException, hence by name.
-POLARS_FAILURES: tuple[type[BaseException], ...] = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 SHOWN_CHARS_MAX = 80
 _US_PER_DAY = 86_400_000_000
 

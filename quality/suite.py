@@ -25,8 +25,9 @@ import polars as pl
 import pyarrow as pa
 
 from ..schemas.errors import SuiteError
+from ..schemas.failures import POLARS_FAILURES
 from . import batch_checks, drift, list_checks, order_checks, row_checks
-from .columns import POLARS_FAILURES, Column, columns_of
+from .columns import Column, columns_of
 from .conditions import compile_condition
 from .expectation import BatchCheck, Check, Expectation, RowCheck, Severity
 from .facts import SMALL_ROWS, Facts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ...quality.columns import POLARS_FAILURES
+from ...schemas.failures import POLARS_FAILURES
 
 T = TypeVar("T")
 

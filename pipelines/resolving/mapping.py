@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ...quality.columns import POLARS_FAILURES
 from ...schemas.contract import Emit
 from ...schemas.errors import MappingError
+from ...schemas.failures import POLARS_FAILURES
 from .isolate import first_line, isolate
 from .suggest import did_you_mean
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...quality.columns import POLARS_FAILURES
 from ...schemas.avro import AvroType, split_nullable
 from ...schemas.contract import Contract
 from ...schemas.errors import SourceError
+from ...schemas.failures import POLARS_FAILURES
 from ..resolving.isolate import first_line, isolate
 from .batch import Rows, SourceBatch, Undecodable, decode_reason
 from .text_stream import GZIP_FAILURES, open_text

@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...quality.columns import POLARS_FAILURES
 from ...schemas.errors import SourceError
+from ...schemas.failures import POLARS_FAILURES
 from ..resolving.isolate import first_line
 from .batch import repeated
 from .pieces import Piece, sliced

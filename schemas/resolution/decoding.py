@@ -12,12 +12,12 @@ import pyarrow as pa
 from ..avro import AvroType
 from ..avro_blocks import container
 from ..errors import ContractError, SourceError
+from ..failures import POLARS_FAILURES
 from .types import Record, label, parse
 from .wire import Wire, wire
 
 CODECS = ("null", "deflate", "snappy", "bzip2", "xz", "zstandard", "lz4")
 _POLARS_CODECS = ("null", "deflate", "snappy")
-_POLARS_FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is a BaseException
 _FASTAVRO_FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, OSError, pa.ArrowException)
 
 
@@ -75,7 +75,7 @@ def frame_of(blocks: bytes, rows: int, told: Wire, *, codec: str, sync: bytes) -
         return None
     try:
         frame = pl.read_avro(io.BytesIO(container(told.schema, codec, sync) + blocks))
-    except _POLARS_FAILURES:
+    except POLARS_FAILURES:
         return None
     return frame if frame.height == rows else None
 

@@ -17,12 +17,12 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.findings import Finding, findings, merged, told
+from ..quality.findings import Finding, findings, merged
 from ..quality.suite import CompiledSuite, compile_suite
 from ..schemas import shapes
 from ..schemas.buckets import bucket_of
 from ..schemas.contract import Contract
-from ..schemas.errors import CommitConflictError, GateError, ReclakeError, SourceError
+from ..schemas.errors import CommitConflictError, ReclakeError, SourceError
 from ..schemas.placing import stored_schema
 from ..storage.catalog import Catalog
 from ..storage.table import Table
@@ -32,6 +32,7 @@ from .duplicates import held
 from .knowing import TIME, available, known_at
 from .learning import learnt
 from .private import Shield
+from .refusal import refusal, refuse
 from .run import Run
 
 BATCH_ROWS = 250_000
@@ -449,13 +450,12 @@ def _stop(
     found: Sequence[Finding],
 ) -> None:
     """Store the verdict of a batch that may not be written, and say so."""
-    target.catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
-    raise GateError(
+    error = refusal(
+        admission,
         "a critical check failed: nothing of this batch was written",
         where=f"{source_name}, rows {batch.first_row} to {batch.end_row - 1}, contract {target.contract.name}",
-        expected="every critical check to pass",
-        got=admission.stop_reason,
         hint="mend the source or the contract, then run the same command again; it goes on where it stopped; more: "
         f"reclake contract check {target.catalog.root} {target.contract.name} {source_name}",
-        **told(found),
+        found=found,
     )
+    refuse(target.catalog, verdict, error)

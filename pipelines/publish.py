@@ -21,15 +21,14 @@ import pyarrow as pa
 
 from ..quality import gate
 from ..quality.audit import Audit, Seen
-from ..quality.findings import Finding, findings, told
+from ..quality.findings import Finding, findings
 from ..quality.suite import CompiledSuite, compile_suite
-from ..schemas import shapes
-from ..schemas.errors import GateError
 from ..storage import suites
 from ..storage.catalog import Catalog
 from ..storage.table import Commit, Staged, Table
 from .carried import Carried, recover, settle
 from .learning import learnt
+from .refusal import refusal, refuse
 from .run import Run
 
 
@@ -201,14 +200,13 @@ def _cursor(table: Table, app_id: str) -> str:
 
 
 def _refuse(catalog: Catalog, table: Table, admission: gate.Admission, verdict: pa.Table, source: str) -> None:
-    catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
-    raise GateError(
+    error = refusal(
+        admission,
         "a partition fails its checks: it was discarded, and nothing of it can be read",
         where=f"{table.name}, {source}",
         expected="every check to pass that is more than a warning",
-        got=admission.stop_reason,
         hint=f"look at it; if it is right as it is, say so in the suite of {table.name}, then run the same again; "
         f"a check of reclake's own that fails is a defect or a damaged table: reclake doctor {catalog.root}; "
         f"more: reclake report quality {catalog.root}",
-        **told(findings(admission)),
     )
+    refuse(catalog, verdict, error)

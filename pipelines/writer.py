@@ -19,7 +19,6 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.findings import findings, told
 from ..quality.verdicts import rows_of, versioned
 from ..schemas import shapes
 from ..schemas.errors import GateError, ReclakeError, StorageError
@@ -32,6 +31,7 @@ from .duplicates import Held, fingerprints
 from .gating import Gated, Sent, gate_all, judged_each
 from .ingest import target_of
 from .private import Shield
+from .refusal import refusal
 from .run import Run
 from .sources import SourceBatch
 
@@ -239,14 +239,12 @@ class EventWriter:
 
     def _stopped(self, gated: Gated, cursor: str, number: int) -> GateError:
         self._verdicts.put(Batch(gate.record(rows_of([gated.account]), shapes.VERDICTS, name="verdicts")))
-        return GateError(
+        return refusal(
+            gated.admission,
             "a critical check failed: nothing of this batch was written",
             where=f"{cursor}, batch {number}",
-            expected="every critical check to pass",
-            got=gated.admission.stop_reason,
             hint="mend the rows or the contract, then append the batch again under the same number; more: "
             f"reclake report quality {self._target.catalog.root}",
-            **told(findings(gated.admission)),
         )
 
 

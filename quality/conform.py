@@ -18,7 +18,11 @@ def _logical(type_: pa.DataType) -> pl.DataType:
 
 
 def same(a: pa.DataType, b: pa.DataType) -> bool:
-    """Whether two types mean the same, however they are laid out."""
+    """Whether two types mean the same, however they are laid out.
+
+    That is more than two columns of a table may differ by (`placing.same_type`): what a source has as nanoseconds of a
+    day, or as lists of 64-bit offsets, is cast before it is written.
+    """
     return bool(a == b) or _logical(a) == _logical(b)
 
 

@@ -22,10 +22,10 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
-from ...quality.findings import Finding, findings, told
+from ...quality.findings import Finding, findings
 from ...quality.piecewise import Piecewise
 from ...schemas import shapes
-from ...schemas.errors import CommitConflictError, GateError
+from ...schemas.errors import CommitConflictError
 from ...schemas.placing import stored_schema
 from ...schemas.times import from_us
 from ...storage.catalog import SEAL, Catalog
@@ -34,6 +34,7 @@ from ...storage.table import Staged
 from ...storage.work import KEYS, Publishing
 from ..learning import learnt
 from ..publish import Audited, published, restored
+from ..refusal import refusal, refuse
 from .manifest import Manifest
 from .rows import Job, content_rows, dead_letters, quarantine_id, refused_rows
 
@@ -250,16 +251,14 @@ def _verdict(job: Job, admission: gate.Admission, items: int) -> pa.Table:
 
 def _stop(job: Job, admission: gate.Admission, verdict: pa.Table) -> None:
     """Store the verdict of a run that may not be published, and say so."""
-    job.catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
-    raise GateError(
+    error = refusal(
+        admission,
         "a critical check failed: nothing of these items was written",
         where=f"{job.source}, contract {job.contract.name}",
-        expected="every critical check to pass",
-        got=admission.stop_reason,
         hint="mend the manifest or the contract, then run the same command again; what the operators made is kept, and "
         f"only what changed is made again; more: reclake report quality {job.catalog.root}",
-        **told(findings(admission)),
     )
+    refuse(job.catalog, verdict, error)
 
 
 def _append(job: Job, name: str, rows: pa.Table, schema: pa.Schema) -> None:

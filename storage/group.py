@@ -343,7 +343,7 @@ class _Attempt(Generic[A, B]):
                 return
             self._stage(list(accepted.values()))
             version = tail.version + 1
-            if self._draft is not None and self._draft.commit(version):
+            if self._draft is not None and not tail.stale and self._draft.commit(version):
                 self.committed = True
                 tail.step({app_id: last for batch in accepted.values() for app_id, last in batch.transactions.items()})
                 self._outcomes.update({i: Appended(version, batch) for i, batch in accepted.items()})

@@ -59,6 +59,11 @@ class Removed:
     partition_values: Mapping[str, str | None]
 
 
+def now_s() -> float:
+    """The time for a log's own books, s since 1970: when a commit was made, when the log was looked at."""
+    return time.time()
+
+
 def path_of(root: Place, version: int) -> Place:
     """Where the entry of a version is."""
     return root / "_delta_log" / f"{version:020d}.json"
@@ -74,7 +79,7 @@ def commit_actions(
     data_change: bool = True,
 ) -> list[dict[str, Any]]:
     """The actions of a commit. Without `data_change` what is added holds the rows of what is removed: compaction."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = int(now_s() * 1000)
     # The txnId tells this commit from every other, where an object store does not say whose it took.
     info = {"timestamp": now_ms, "operation": operation, "engineInfo": ENGINE, "txnId": secrets.token_hex(16)}
     return [

@@ -19,12 +19,16 @@ import pyarrow as pa
 from ...schemas.errors import PinError, StorageError
 from ..places import Place, options_of, persistently, store_failed
 from . import entries
-from .entries import Changes, Entry, path_of
+from .entries import Changes, Entry, now_s, path_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 BOUNDED = ("bucket", "user_id")  # the columns by whose bounds readers leave files out
+# Log clean-up takes the entries behind a version that a pin holds and leaves that one: whoever followed the log to
+# there would take it for the newest, and commit where no reader looks. It takes none that is younger than a day
+# (upkeep.LOG_HOURS), so who has looked within the hour has missed nothing, and who has not opens the table afresh.
+FOLLOWED_S = 3600.0
 _CHUNKS = 64
 _OLDER = 8  # versions before the newest that are kept
 _KEPT = threading.local()
@@ -57,6 +61,7 @@ class _Kept:
     opened: DeltaTable  # at this version, or at an earlier one of the same shape
     version: int
     stamp: tuple[int, int, int] | None
+    looked_s: float  # when the log was last followed to its end
     schema: pa.Schema | None = None
     snapshot: Snapshot | None = None
     transactions: dict[str, int | None] = field(default_factory=dict)  # those that were asked for, or came since
@@ -209,8 +214,9 @@ def _latest(root: Place) -> _Kept:
     tables: dict[str, _Kept] = _KEPT.__dict__.setdefault("tables", {})
     kept = tables.get(str(root))
     # What is kept is good for as long as the commit it knows last is the one on disk: tables get deleted and made anew.
-    if kept is None or kept.stamp is None or _stamp(root, kept.version) != kept.stamp:
+    if kept is None or kept.stamp is None or long_ago(kept.looked_s) or _stamp(root, kept.version) != kept.stamp:
         return _open(root)
+    kept.looked_s = now_s()
     while (entry := _next(root, kept.version)) is not None:
         if entry.reshaped:
             return _open(root)
@@ -222,9 +228,15 @@ def _latest(root: Place) -> _Kept:
     return kept
 
 
+def long_ago(looked_s: float) -> bool:
+    """Whether a log may have been cleaned up, since a look at it, past what was seen then. See FOLLOWED_S."""
+    return abs(now_s() - looked_s) > FOLLOWED_S
+
+
 def _open(root: Place) -> _Kept:
+    looked_s = now_s()
     opened = open_table(root)
-    kept = _Kept(opened, int(opened.version()), _stamp(root, int(opened.version())))
+    kept = _Kept(opened, int(opened.version()), _stamp(root, int(opened.version())), looked_s)
     _KEPT.tables[str(root)] = kept
     return kept
 
@@ -235,7 +247,7 @@ def _older(root: Place, version: int) -> _Kept:
     stamp, key = _stamp(root, version), (str(root), version)
     kept = older.pop(key, None)
     if kept is None or stamp is None or kept.stamp != stamp:
-        kept = _Kept(open_table(root, version), version, stamp)
+        kept = _Kept(open_table(root, version), version, stamp, now_s())
     older[key] = kept  # the newest last
     while len(older) > _OLDER:
         del older[next(iter(older))]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..places import Place
 from . import entries
-from .entries import Entry, path_of
-from .handles import check_protocol, committed, open_table
+from .entries import Entry, now_s, path_of
+from .handles import check_protocol, committed, long_ago, open_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -37,8 +37,17 @@ class LogTail:
         """The version that was followed to; a commit that relies on what is known of it is the next version's."""
         return self._version
 
+    @property
+    def stale(self) -> bool:
+        """Whether the last look is so long ago that the next version may have come and gone: look before you commit."""
+        return long_ago(self._looked_s)
+
     def advance(self) -> list[Entry] | None:
-        """The commits since, oldest first. None: the log was cleaned up past this point, all may have changed."""
+        """The commits since, oldest first. None: the log may have been cleaned up past this point, look at all."""
+        if self.stale:
+            self._reopen()
+            return None
+        self._looked_s = now_s()
         new: list[Entry] = []
         while True:
             try:
@@ -71,6 +80,7 @@ class LogTail:
         return self._transactions[app_id]
 
     def _reopen(self) -> None:
+        self._looked_s = now_s()
         self._opened = open_table(self._root)
         check_protocol(self._opened)
         self._version = int(self._opened.version())

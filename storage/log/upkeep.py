@@ -45,7 +45,8 @@ def clean(root: Place, needed: Needed, *, hours: float = LOG_HOURS) -> int:
     """Remove entries and checkpoints from before the last checkpoint older than `hours`; returns how many.
 
     Every later version stays readable, and of earlier ones those that are needed, which get checkpoints of their own.
-    Ages are told by the newest entry's time, so a table that rests keeps what it had.
+    Ages are told by the newest entry's time, so a table that rests keeps what it had. Writers that follow the log rely
+    on no entry going that they may not have seen: `hours` are well above handles.FOLLOWED_S.
     """
     log = root / "_delta_log"
     numbered = sorted((int(path.name[:20]), path) for path in log.iterdir() if path.name[:20].isdigit())
@@ -60,7 +61,7 @@ def clean(root: Place, needed: Needed, *, hours: float = LOG_HOURS) -> int:
         if 0 <= version < cut and version not in checkpoints:
             checkpoint(root, version)
     gone = [path for version, path in numbered if version < cut and version not in needed.versions]
-    for path in gone:  # oldest first: an entry that is there says that no later one was removed
+    for path in gone:  # oldest first: an entry that is there, and is not needed, says that no later one was removed
         path.unlink(missing_ok=True)
     return len(gone)
 

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,7 +22,7 @@ import reclake
 from reclake.schemas.errors import PinError
 from reclake.storage import compaction, keeper, log
 from reclake.storage.group import Batch, GroupWriter
-from reclake.storage.log import Needed
+from reclake.storage.log import Needed, handles, tail
 from reclake.storage.maintenance import vacuum
 from reclake.storage.table import Commit, Layout, Table
 
@@ -217,6 +218,58 @@ def test_log_cleanup_keeps_pinned_and_young_versions_readable(table: Table) -> N
     assert log.clean(table.root, Needed(frozenset({5, 7})), hours=24) == 0
     table.append(rows(300))
     assert table.version == 31
+
+
+def test_who_rested_at_a_pinned_version_while_all_behind_it_was_cleaned_up_commits_behind_the_newest(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with GroupWriter(table) as writer:
+        writer.put(Batch(rows(0), {"p": 0}))
+        pinned = table.version
+
+        def others(_: int) -> None:
+            for number in range(1, 8):
+                table.append(rows(number * 10))
+            table.checkpoint()
+            for path in (table.root / "_delta_log").iterdir():
+                if path.name[:20].isdigit():
+                    os.utime(path, (1_700_000_000, 1_700_000_000))
+            table.append(rows(80))
+            assert log.clean(table.root, Needed(frozenset({pinned}))) > 5
+
+        assert in_threads(others, 1) == []
+        kept = [(table.root / "_delta_log" / f"{version:020d}.json").exists() for version in (pinned, pinned + 1)]
+        assert kept == [True, False]
+        for module in (handles, tail):
+            monkeypatch.setattr(module, "now_s", lambda: time.time() + 24 * 3600)
+        assert writer.put(Batch(rows(90), {"p": 1})).version == pinned + 9
+        assert table.append(rows(100)) == pinned + 10  # this thread has rested there, too
+    assert values(table) == list(range(110))
+
+
+def test_a_group_whose_making_took_so_long_that_the_log_may_have_been_cleaned_up_looks_again(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    advance, stage = log.LogTail.advance, GroupWriter.stage
+
+    def counted(followed: log.LogTail) -> Any:
+        looks.append(None)
+        return advance(followed)
+
+    def asleep(*given: Any) -> Any:
+        looks.clear()
+        for module in (handles, tail):
+            monkeypatch.setattr(module, "now_s", lambda: time.time() + 24 * 3600)
+        return stage(*given)
+
+    with GroupWriter(table) as writer:
+        writer.put(Batch(rows(0), {"p": 0}))
+        monkeypatch.setattr(log.LogTail, "advance", counted)
+        monkeypatch.setattr(GroupWriter, "stage", asleep)
+        assert writer.put(Batch(rows(10), {"p": 1})).version == 2
+    assert len(looks) == 1
+    assert values(table) == list(range(20))
 
 
 def test_log_cleanup_leaves_all_entries_while_an_erasure_is_on_its_way(tmp_path: Path) -> None:

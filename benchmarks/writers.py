@@ -282,7 +282,10 @@ def across_processes(folder: Path, processes: int, batches: int) -> Outcome:
 
 @contextlib.contextmanager
 def store() -> Iterator[dict[str, str]]:
-    """moto's server, in a process of its own, with an empty bucket `lake`: how to reach it."""
+    """moto's server, in a process of its own, with an empty bucket `lake`: how to reach it.
+
+    It looks and puts in two steps (see tests/storage/conftest.py): rows that several writers miss may be its doing.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -48,6 +48,7 @@ from ..schemas.rulings import judge, refuse
 from . import documents, followed, log, places
 from .blobs import Blobs
 from .followed import Followed
+from .objects import ObjectPath
 from .pins import Pin
 from .places import Place
 from .table import Layout, Table
@@ -94,11 +95,13 @@ class Catalog:
 
         Raises:
             LakeExistsError: it is there with another number of buckets, which never changes.
-            StorageError: the place cannot be written.
+            StorageError: the place cannot be written, or is an object store that knows no conditional puts.
         """
         where = _place(root, storage_options)
         if not 1 <= buckets <= 4096:
             raise ReclakeError("not a number of buckets", expected="1 to 4096", got=buckets)
+        if isinstance(where, ObjectPath) and not (where / "lake.json").exists():
+            where.check_conditions()
         if not documents.create(where / "lake.json", {"format": FORMAT, "buckets": buckets}):
             catalog = cls.open(root, storage_options=storage_options)
             if catalog.buckets != buckets:

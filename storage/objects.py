@@ -10,6 +10,7 @@ import fnmatch
 import functools
 import io
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -191,6 +192,25 @@ class ObjectPath:
                 got=error.got,
                 hint="look again later: it may be there, or come",
             ) from error
+
+    def check_conditions(self) -> None:
+        """Put an object below this prefix that must be new, twice, and take it away.
+
+        Raises:
+            StorageError: the store takes both: it would lose the commits of writers that are there at once.
+        """
+        probe = self / f".probe-{secrets.token_hex(8)}"
+        try:
+            if probe.create(b"first") and probe.create(b"second"):
+                raise StorageError(
+                    "an object store that knows no conditional puts: of two commits at once it would lose one",
+                    where=self,
+                    expected="no answer but 409 or 412 to a put with If-None-Match: * of an object that is there",
+                    got="it was put in place of the other",
+                    hint="use a store, or a newer version of it, that knows them: S3, MinIO and R2 do",
+                )
+        finally:
+            probe.unlink()
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object; a store does not tell whether there was one."""

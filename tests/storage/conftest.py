@@ -23,7 +23,8 @@ _NUMBERS = itertools.count()
 FAULTS = ("refused", "lost answer", "hung", "hung after", "slow", "cut")
 TIMEOUT_S = 1.0  # what clients in these tests wait for an answer
 
-Plan = Callable[[str, str], str | None]  # (method, path) -> one of FAULTS, or None
+# (method, path) -> one of FAULTS, or None; or "unconditional", as stores do it that do not know If-None-Match
+Plan = Callable[[str, str], str | None]
 
 
 class Store:
@@ -142,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "slow":
             time.sleep(TIMEOUT_S / 3)
         upstream = http.client.HTTPConnection(type(self).upstream, timeout=30)
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        left_out = ("host", "if-none-match") if fault == "unconditional" else ("host",)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
         data = answer.read()

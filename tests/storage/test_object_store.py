@@ -267,6 +267,15 @@ def test_of_two_that_put_one_object_at_once_one_is_told_that_it_is_there(
     assert told[int(target.read_text())]
 
 
+def test_no_lake_is_made_in_a_store_that_ignores_the_condition_of_a_put(store: Any) -> None:
+    refused = pytest.raises(StorageError, match="knows no conditional puts")
+    with store.failing(lambda method, path: "unconditional") as (address, _), refused:
+        reclake.Lake.create(store.uri, storage_options=store.options(address))
+    assert places.names(store.place()) == []
+    reclake.Lake.create(store.uri, storage_options=store.options())
+    assert [name for name in places.names(store.place()) if name.startswith(".")] == []
+
+
 def test_an_object_is_a_path_by_name(store: Any) -> None:
     root = store.place()
     for name in ("b.json", "a.json", "below/c.parquet"):

@@ -9,7 +9,6 @@ write equal bytes to equal places, each under the file's lock so that a chunk is
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -43,7 +42,10 @@ class OpenShard:
     def __init__(self, handle: int, fetch: Callable[[int, int], memoryview] | None = None) -> None:
         self._handle = handle
         self._fetch = fetch
-        self.data = pa.py_buffer(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        # Mapped by Arrow: its threads may be the last to let go of a buffer, and one of Python's they cannot give back
+        # while the interpreter ends ("terminate called without an active exception").
+        with pa.memory_map(f"/dev/fd/{handle}") as mapped:
+            self.data = mapped.read_buffer()
         self.source = pa.BufferReader(self.data)
 
     def fetch(self, begin: int, end: int, needed: Callable[[], bool]) -> None:

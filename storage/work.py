@@ -150,7 +150,7 @@ class Work:
 def _rows(path: Path, columns: Collection[str] | None) -> pa.Table | None:
     """The rows of a file, compared with its checksums; None where there is none that holds what was written."""
     try:
-        with translated(path), path.open("rb") as file:
+        with translated(path), pa.OSFile(str(path)) as file:
             try:
                 with pq.ParquetFile(file, page_checksum_verification=True) as opened:
                     return opened.read(columns=None if columns is None else list(columns))

@@ -162,8 +162,7 @@ def test_the_loop_of_the_page_for_trainers_runs_and_goes_on_from_its_checkpoint(
     }.items():
         assert given in loop
         loop = loop.replace(given, here)
-    # What the loop does is over then; a thread of gloo's now and then aborts a process whose interpreter is torn down.
-    ending = 'pathlib.Path(f"rank-{rank}").write_text(str(step + 1))\nos._exit(0)\n'
+    ending = 'pathlib.Path(f"rank-{rank}").write_text(str(step + 1))\n'
     (tmp_path / "train.py").write_text(loop + ending)
     (tmp_path / "model.py").write_text(MODEL)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]

@@ -310,6 +310,19 @@ def test_every_package_and_data_file_is_listed_for_the_wheel() -> None:
     assert not data - covered, f"not in [tool.setuptools.package-data]: {sorted(map(str, data - covered))}"
 
 
+def test_links_of_pages_lead_somewhere_and_decisions_have_numbers_of_their_own() -> None:
+    nowhere = [
+        f"{page}: {link}"
+        for page in FILES
+        if page.suffix == ".md"
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (CHECKOUT / page).read_text(encoding="utf-8"))
+        if not (CHECKOUT / page.parent / link).exists()
+    ]
+    assert nowhere == []
+    numbers = [page.name[:4] for page in FILES if page.parts[:2] == ("docs", "adr")]
+    assert len(numbers) == len(set(numbers))
+
+
 class Loaded(NamedTuple):
     """What a fresh interpreter holds after a statement: top-level modules, those that were installed, and seconds."""
 

@@ -20,8 +20,8 @@ from ..quality.reports.page import with_examples, without_rows
 from . import documents
 from .faults import translated
 from .places import Place
+from .shard_content import CONTENT
 from .shard_manifest import ITEMS, MANIFEST
-from .shards import CONTENT
 from .staging import clear, stagings
 from .traces import Wanted
 

@@ -5,6 +5,7 @@ A shard set is a folder:
     manifest.json          what the set is (recipe, pin, columns, vocabularies) and what it holds (files, chunks)
     shard-00000.parquet …  plain Parquet, lz4 or zstd; each row group is one chunk, the unit that is shuffled and read
     content/NAME.npy       float32 (rows, D), memory-mapped; samples name a row of it by `content_row`
+    content/NAME.crc32.npy a checksum of each block of it
     content/index.parquet  which item, known when, each content row is
 
 A row of a shard:
@@ -26,7 +27,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,14 +34,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..schemas.errors import ShardError
-from .shard_arrays import Array, Rows, Values, as_numpy, joined, rows_of
+from .shard_arrays import Array, Rows, Values, joined, rows_of
+from .shard_content import CONTENT, Content, sums_name
 from .shard_files import Cache, OpenShard, files_of
 from .shard_layout import Ranges, column_ranges, crc32, leaf_name, places_of, tier_name, tiers_read
 from .shard_layout import tiers as tiers_of
 from .shard_manifest import Column, ShardFile, digest_of, file_digest, parse_manifest
 from .shard_pages import ChunkBytes, Pages
 
-CONTENT = "content"
 CONTENT_ROW = "content_row"
 
 
@@ -65,31 +65,6 @@ class Chunk:
     samples: dict[str, Values]
     history_offsets: npt.NDArray[np.int64]
     history: dict[str, Values]
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A memory-mapped array of content vectors (rows, D), and which rows hold one."""
-
-    vectors: npt.NDArray[np.float32]
-    present: npt.NDArray[np.bool_]
-    opened: tuple[Path, Path, str, dict[str, Any]]
-
-    @classmethod
-    def open(cls, array: Path, index: Path, name: str, entry: dict[str, Any]) -> Content:
-        try:
-            vectors = np.load(array, mmap_mode="r")
-            present = pq.read_table(index, columns=[name])[name]
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ShardError("content cannot be read", where=array, expected="a NumPy array", got=str(error)) from error
-        shape = (entry["rows"], entry["dimensions"])
-        if vectors.shape != shape or len(present) != shape[0]:
-            raise ShardError("not the content that was packed", where=array, expected=shape, got=vectors.shape)
-        return cls(vectors, as_numpy(present), (array, index, name, entry))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Another process maps the file itself: vectors are never copied."""
-        return Content.open, self.opened
 
 
 class ShardSet:
@@ -216,8 +191,29 @@ class ShardSet:
         Raises:
             ShardError: the array is missing, or not of the shape the manifest says.
         """
-        entry = self.manifest.content[name]
-        return Content.open(self.whole(entry["file"]), self.whole(f"{CONTENT}/index.parquet"), name, entry)
+        entry, files = self.manifest.content[name], self.manifest.files
+        sums = sums_name(name) if sums_name(name) in files else None
+        array = self.whole(entry["file"]) if sums else self.right(entry["file"])  # older sets have none
+        return Content.open(
+            array,
+            self.right(f"{CONTENT}/index.parquet"),
+            None if sums is None else self.right(sums),
+            name,
+            (entry["rows"], entry["dimensions"]),
+            files[entry["file"]]["blake2b"],
+        )
+
+    def right(self, name: str) -> Path:
+        """As `whole`, of a small file: its digest is compared too.
+
+        Raises:
+            ShardError: it is not there, or not what was packed.
+        """
+        path, known = self.whole(name), self.manifest.files[name]["blake2b"]
+        digest = file_digest(path)
+        if digest != known:
+            raise _changed(path, known, digest)
+        return path
 
     def whole(self, name: str) -> Path:
         """The local path of a file beside the shards; its length is checked.
@@ -251,8 +247,7 @@ class ShardSet:
         for name, (_, expected) in files.items():
             digest = file_digest(self._files.whole(name, expected))
             if digest != expected:
-                where = f"{self.where}/{name}"
-                raise ShardError("a file was changed after it was packed", where=where, expected=expected, got=digest)
+                raise _changed(f"{self.where}/{name}", expected, digest)
         return sum(size for size, _ in files.values())
 
     def _at(self, shard: ShardFile) -> str:
@@ -361,6 +356,16 @@ def _damaged(path: str, place: str) -> ShardError:
         where=f"{path}, {place}",
         expected="the bytes that were packed",
         got="other bytes",
+        hint="copy the file again, or pack again",
+    )
+
+
+def _changed(path: object, expected: str, digest: str) -> ShardError:
+    return ShardError(
+        "a file was changed after it was packed",
+        where=path,
+        expected=f"the digest {expected}",
+        got=digest,
         hint="copy the file again, or pack again",
     )
 

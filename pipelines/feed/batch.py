@@ -9,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from ...schemas.errors import FeedError, MissingExtraError
-from ...storage.shards import CONTENT_ROW, Content
+from ...storage.shard_content import Content
+from ...storage.shards import CONTENT_ROW
 
 # NumPy arrays, or torch tensors after to_torch().
 AnyArray = Any
@@ -152,10 +153,13 @@ class Batch:
         """(B, D) float32: the vector of each item as it was known at the request; zeros where `content_mask` is False.
 
         Gathered from the memory-mapped snapshot when it is called.
+
+        Raises:
+            ShardError: the vectors are not what was packed.
         """
         content, rows, mask = self._content_rows(name)
         vectors = np.zeros((len(rows), content.vectors.shape[1]), dtype=np.float32)
-        vectors[mask] = content.vectors[rows[mask]]
+        vectors[mask] = content.gather(rows[mask])
         return self._sent(vectors)
 
     def content_mask(self, name: str) -> AnyArray:

@@ -46,7 +46,7 @@ class Sampler:
                 expected='Negatives("uniform", 8), Negatives("popularity", 8) or Negatives("in-batch")',
                 got=negatives,
             )
-        items = pq.read_table(shards.whole(ITEMS))
+        items = pq.read_table(shards.right(ITEMS))
         self.kind, self.count, self._seed = negatives.kind, negatives.count, seed
         self._items: Int64s = as_numpy(items["item_id"])
         shown: Int64s = as_numpy(items["count"])

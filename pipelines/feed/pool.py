@@ -10,8 +10,9 @@ import numpy as np
 
 from ...schemas.errors import ShardError
 from ...storage.shard_arrays import Values
+from ...storage.shard_content import Content
 from ...storage.shard_manifest import Column
-from ...storage.shards import Chunk, Content, ShardSet
+from ...storage.shards import Chunk, ShardSet
 from .batch import Batch, Jagged
 from .expression import Expression, known
 from .order import EpochOrder

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from ...schemas.errors import ShardError
-from ...storage.shards import CONTENT, CONTENT_ROW
+from ...storage.shard_content import CONTENT, array_name, block_sums, sums_name
+from ...storage.shards import CONTENT_ROW
 
 KEY = ("item_id", "content_known_at")
 # Content rows in memory at once.
@@ -40,8 +41,9 @@ class ContentIndex:
 def write_content(
     folder: Path, index: ContentIndex, content: pl.LazyFrame, names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Write content/NAME.npy (float32, (rows, D)) for each name, and content/index.parquet; returns manifest entries.
+    """Write content/NAME.npy (float32, (rows, D)) for each name with its checksums, and content/index.parquet.
 
+    Returns manifest entries. Where no sample refers to any content an array holds one row, of zeros, to be mapped.
     Where several content rows have one item and known_at, the one whose plan sorts last counts. A row whose vector is
     null is zeros, and False in the index.
 
@@ -52,7 +54,7 @@ def write_content(
     dimensions = {name: _dimensions(content, name) for name in names}
     shapes = {name: (max(1, index.rows.height), dimensions[name]) for name in names}
     arrays = {
-        name: np.lib.format.open_memmap(folder / CONTENT / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+        name: np.lib.format.open_memmap(folder / array_name(name), mode="w+", dtype=np.float32, shape=shape)
         for name, shape in shapes.items()
     }
     slices = []
@@ -66,13 +68,13 @@ def write_content(
                 flat = vectors.explode().to_numpy().astype(np.float32, copy=False)
                 arrays[name][begin : begin + part.height][present] = flat.reshape(-1, dimensions[name])
         slices.append(found.select(*KEY, *(pl.col(name).is_not_null() for name in names)))
-    for array in arrays.values():
-        array.flush()
+    for name in names:
+        arrays.pop(name).flush()
+        np.save(folder / sums_name(name), block_sums(folder / array_name(name)))
     table = pl.concat(slices) if slices else index.rows.select(*KEY, *(pl.lit(False).alias(n) for n in names))
     pq.write_table(table.to_arrow(), folder / CONTENT / "index.parquet", compression="zstd")
     return {
-        name: {"file": f"{CONTENT}/{name}.npy", "rows": index.rows.height, "dimensions": dimensions[name]}
-        for name in names
+        name: {"file": array_name(name), "rows": index.rows.height, "dimensions": dimensions[name]} for name in names
     }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,14 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reclake
+from reclake.pipelines import reading
 from reclake.pipelines.feed import Batch, Feed, Negatives
 from reclake.pipelines.packing import PackResult, PinnedShards, pack, source
+from reclake.pipelines.packing.content import ContentIndex, write_content
 from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_starts
 from reclake.quality.gate import record
 from reclake.schemas import recipe as recipes
 from reclake.schemas import shapes
 from reclake.schemas.errors import PinError, RecipeError, ShardError, StorageError
+from reclake.storage import shard_content
 from reclake.storage.catalog import Catalog
+from reclake.storage.shard_content import Content, array_name, sums_name
 from reclake.storage.shard_writer import ShardWriter
 from reclake.storage.shards import ShardSet
 from reclake.storage.staging import clear
@@ -320,6 +325,53 @@ def test_content_is_gathered_as_it_was_known_at_the_request(lake: tuple[Catalog,
             assert vector.tolist() == (expected or [0, 0])
             rows += 1
     assert rows == world.samples.height
+
+
+def gathered(folder: Path) -> bytes:
+    """All that is not in shards, as a feed gives it."""
+    feed = Feed(folder, batch_size=64, seed=3, negatives=Negatives("popularity", 2))
+    parts = [(b.content("image_embedding"), b.content_mask("image_embedding"), *b.negatives.values()) for b in feed]
+    return b"".join(array.tobytes() for part in parts for array in part)
+
+
+def test_no_flipped_bit_beside_the_shards_gives_a_wrong_vector_or_negative(
+    lake: tuple[Catalog, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_content, "BLOCK_BYTES", 256)
+    out = tmp_path / "out"
+    pack(lake[0], "mine", pin="p", out=out)
+    good = gathered(out)
+    beside = [name for name in folder_bytes(out) if not name.startswith(("shard-", "manifest"))]
+    assert sorted(beside) == [
+        "content/image_embedding.crc32.npy",
+        "content/image_embedding.npy",
+        "content/index.parquet",
+        "items.parquet",
+    ]
+    for name in beside:
+        whole = (out / name).read_bytes()
+        for at in np.linspace(0, len(whole) - 1, 12).astype(int).tolist():
+            (out / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(ShardError, match=re.escape(name)):
+                gathered(out)
+        (out / name).write_bytes(whole)
+    assert gathered(out) == good
+
+
+def test_a_set_whose_samples_know_no_content_is_fed_without_any(lake: tuple[Catalog, Any], tmp_path: Path) -> None:
+    """As on the first day, when media were looked at after the requests."""
+    catalog, _ = lake
+    (tmp_path / "content").mkdir()
+    none = ContentIndex(pl.DataFrame(schema={"content_row": pl.Int32, "item_id": pl.Int64, "content_known_at": US}))
+    rows = reading.rows_of(catalog, "content", pin=catalog.pin("p"))
+    (tmp_path / "set").mkdir()
+    entry = write_content(tmp_path / "set", none, rows, ["image_embedding"])["image_embedding"]
+    assert entry == {"file": "content/image_embedding.npy", "rows": 0, "dimensions": 2}
+    array, sums = tmp_path / "set" / array_name("image_embedding"), tmp_path / "set" / sums_name("image_embedding")
+    index = tmp_path / "set" / "content" / "index.parquet"
+    content = Content.open(array, index, sums, "image_embedding", (0, 2), "")
+    assert content.gather(np.empty(0, dtype=np.int32)).shape == (0, 2)
+    assert len(content.present) == 0
 
 
 def same(one: Batch, other: Batch) -> None:

@@ -1,8 +1,9 @@
 """Expressions over the columns of samples, such as `tab == 1 and label_mature`: parsed here, never evaluated as Python.
 
 The grammar is Python's, cut down: names of columns, numbers, strings, True, False; `and`, `or`, `not`; comparisons,
-also chained; `in (…)`; `is None`; + - * / % and a conditional `a if c else b`. Strings stand for words of a vocabulary,
-or for a time where they are compared with a column of times. A value that is missing makes what is computed of it
+also chained; `in (…)`; `is None`; + - * / % and a conditional `a if c else b`. A string is compared with a column of
+strings, by == and != and `in` (words are stored as codes, which have no order and are no numbers), or stands for a time
+where it is compared with a column of times. A value that is missing makes what is computed of it
 missing (as in SQL; `and` and `or` look at the other side first), and what is missing does not hold.
 """
 
@@ -12,7 +13,7 @@ import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from ...schemas.errors import FeedError
 from ...schemas.times import TimeError, to_us
 from ...storage.shard_arrays import Values
+from ...storage.shard_manifest import Column
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -82,8 +84,11 @@ class Expression:
             if name not in known:
                 raise FeedError("no such column", where=repr(text), expected="one of " + ", ".join(known), got=name)
         # Once over nothing: what is outside the grammar is found here, not at the first batch.
-        empty = {name: Known(np.zeros(0, dtype=np.int64)) for name in self.columns}
-        self.evaluate(empty)
+        empty = {name: Known(np.zeros(0, dtype=Column(name, known[name]).dtype)) for name in self.columns}
+        try:
+            self.evaluate(empty)
+        except RecursionError as error:
+            raise FeedError("not an expression", where=repr(text), expected=_GRAMMAR, got=str(error)) from None
 
     def evaluate(self, columns: Columns) -> Known:
         """Its values over some samples."""
@@ -92,6 +97,13 @@ class Expression:
 
     def _value(self, node: ast.expr, columns: Columns) -> Known:
         if isinstance(node, ast.Name):
+            if node.id in self._vocabularies:
+                raise FeedError(
+                    "a column of strings where there is none to compare it with",
+                    where=repr(self.text),
+                    expected=f"{node.id} == 'word', {node.id} in ('one', 'other') or {node.id} is None",
+                    got=node.id,
+                )
             return columns[node.id]
         if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
             return Known(np.asarray(node.value))
@@ -103,10 +115,10 @@ class Expression:
             return Known(~np.asarray(inner.values).astype(np.bool_), inner.valid)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             inner = self._value(node.operand, columns)
-            return Known(np.negative(inner.values), inner.valid)
+            return Known(np.negative(_number(inner)), inner.valid)
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             left, right = self._value(node.left, columns), self._value(node.right, columns)
-            return Known(_ARITHMETIC[type(node.op)](left.values, right.values), _valid(left, right))
+            return Known(_ARITHMETIC[type(node.op)](_number(left), _number(right)), _valid(left, right))
         if isinstance(node, ast.IfExp):
             test = self._value(node.test, columns).true()
             then, other = self._value(node.body, columns), self._value(node.orelse, columns)
@@ -125,7 +137,8 @@ class Expression:
 
     def _pair(self, left: ast.expr, op: ast.cmpop, right: ast.expr, columns: Columns) -> Known:
         if isinstance(op, ast.Is | ast.IsNot) and isinstance(right, ast.Constant) and right.value is None:
-            missing = ~_flags(self._value(left, columns))
+            named = isinstance(left, ast.Name)
+            missing = ~_flags(columns[left.id] if named else self._value(left, columns))
             return Known(missing if isinstance(op, ast.Is) else ~missing)
         if isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.Tuple | ast.List | ast.Set):
             equal = [self._pair(left, ast.Eq(), item, columns) for item in right.elts]
@@ -135,15 +148,17 @@ class Expression:
             raise FeedError(
                 "not allowed in an expression", where=repr(self.text), expected=_GRAMMAR, got=ast.unparse(left)
             )
-        one, two = self._side(left, right, columns), self._side(right, left, columns)
+        equal = isinstance(op, ast.Eq | ast.NotEq)
+        one, two = self._side(left, right, columns, equal), self._side(right, left, columns, equal)
         return Known(_COMPARE[type(op)](one.values, two.values), _valid(one, two))
 
-    def _side(self, node: ast.expr, other: ast.expr, columns: Columns) -> Known:
+    def _side(self, node: ast.expr, other: ast.expr, columns: Columns, equal: bool) -> Known:
         """One side of a comparison: a string is what the column on the other side makes of it."""
-        if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
-            return self._value(node, columns)
+        if not _is_string(node):
+            worded = equal and _is_string(other) and isinstance(node, ast.Name)
+            return columns[node.id] if worded else self._value(node, columns)
         name = other.id if isinstance(other, ast.Name) else None
-        if name is not None and name in self._vocabularies:
+        if name is not None and name in self._vocabularies and equal:
             words = self._vocabularies[name]
             # A word that no sample has is no word's code, and not that of a missing one either.
             return Known(np.asarray(words.index(node.value) if node.value in words else -2))
@@ -169,6 +184,16 @@ def known(values: Mapping[str, Values], vocabularies: Mapping[str, tuple[str, ..
 
 
 _GRAMMAR = "columns, numbers, strings, and, or, not, comparisons, in (…), is None, + - * / %, a if c else b"
+
+
+def _is_string(node: ast.expr) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _number(known: Known) -> Any:
+    """The values, to be reckoned with: NumPy subtracts no booleans."""
+    values = np.asarray(known.values)
+    return values.astype(np.int64) if values.dtype == np.bool_ else values
 
 
 def _flags(known: Known) -> Flags:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Any, Literal
 
 from ...schemas.errors import FeedError, FeedStateError, ShardError
@@ -24,6 +25,8 @@ STATE_VERSION = 2
 # A pool is what is in memory at once (two or three of them with workers), so it is bounded in events too.
 POOL_EVENTS = 1 << 24
 KEYS = ("sample_id", "item_id", "seen", "request_time", "negative")
+
+NUMBERS = ("batch_size", "history", "seed", "rank", "world_size", "epoch", "workers", "pool_samples")
 
 Order = Literal["shuffled", "chronological", "stored"]
 
@@ -87,12 +90,13 @@ class Feed:
         pin: str | None = None,
         cache: Cache | None = None,
     ) -> None:
-        self._given = {name: value for name, value in locals().items() if name not in ("self", "path")}
-        self._path = path
+        given = _whole_numbers({name: value for name, value in locals().items() if name not in ("self", "path")})
+        self._given, self._path = given, path
         self._shards = path if isinstance(path, ShardSet) else ShardSet(path, cache)
-        _check(self._given, self._shards.manifest)
-        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._seed, self._kind, self._remainder, self._pool_samples = seed, order, remainder, pool_samples
+        _check(given, self._shards.manifest)
+        self._batch_size, self._rank, self._world_size = given["batch_size"], given["rank"], given["world_size"]
+        self._seed, self._pool_samples = given["seed"], given["pool_samples"]
+        self._kind, self._remainder = order, remainder
         manifest = self._shards.manifest
         self._fixed: dict[str, Any] = {
             "version": STATE_VERSION,
@@ -100,28 +104,28 @@ class Feed:
             "recipe": f"{manifest.recipe['name']} {manifest.recipe['version']}",
             "fingerprint": manifest.fingerprint,
             "order": order,
-            "seed": seed,
-            "pool_samples": pool_samples,
+            "seed": self._seed,
+            "pool_samples": self._pool_samples,
             "where": where,
             "weight": weight,
         }
         self._selection = select(self._shards, where, weight)
         if self._selection is not None and not self._selection.whole and seed is None:
             raise FeedError("a weight with a fraction needs a seed", expected="seed=7", got="seed=None")
-        reading = _reading(self._shards, self._given)
+        reading = _reading(self._shards, given)
         self._events_read = self._shards.events_read(reading.length)
-        sampler = None if negatives is None else Sampler(self._shards, negatives, seed or 0)
+        sampler = None if negatives is None else Sampler(self._shards, negatives, self._seed or 0)
         self._stats = Stats()
-        self._reader = Reader(reading, self._epoch_at, sampler, workers, self._stats)
+        self._reader = Reader(reading, self._epoch_at, sampler, given["workers"], self._stats)
         self._epochs: dict[int, Epoch] = {}
-        self._epoch = epoch
+        self._epoch = given["epoch"]
         self._position = 0
         self._run = 0  # of the loop that may go on; loops before it may not
         if len(self) == 0:
             raise FeedError(
                 "not one batch",
                 where=self._shards.where,
-                expected=f"{batch_size * world_size if remainder == 'drop' else 1} samples or more",
+                expected=f"{self._batch_size * self._world_size if remainder == 'drop' else 1} samples or more",
                 got=f"{self.samples} samples",
             )
 
@@ -138,6 +142,11 @@ class Feed:
     def epoch(self) -> int:
         """The epoch of the next batch, from 0."""
         return self._epoch
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The rank, and the world size."""
+        return self._rank, self._world_size
 
     @property
     def manifest(self) -> Manifest:
@@ -163,9 +172,15 @@ class Feed:
         return self._reader.batches(self._requests(first, step))
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
+        """Go to the start of an epoch.
+
+        Raises:
+            FeedError: there is no such epoch.
+        """
+        given = _whole_numbers({"epoch": epoch})
+        _at_least(given["epoch"], 0, "epoch")
         self._run += 1
-        self._epoch, self._position = epoch, 0
+        self._epoch, self._position = given["epoch"], 0
 
     def torch_dataset(self) -> Any:
         """This feed as a `torch.utils.data.IterableDataset` of batches; see `feed.torch_data`."""
@@ -203,7 +218,8 @@ class Feed:
             FeedStateError: naming all that differs: the shard set, its pin, the seed, the order, the selection.
         """
         own = self._fixed
-        missing = [name for name in (*own, "epoch", "position") if name not in state]
+        given = state if isinstance(state, Mapping) else {}
+        missing = [name for name in (*own, "epoch", "position") if name not in given]
         if missing:
             raise FeedStateError(
                 "not a feed's state", expected="what state_dict returned", got="no " + ", ".join(missing)
@@ -309,11 +325,40 @@ def _rebuilt(path: str, given: dict[str, Any], epoch: int, position: int) -> Fee
     return feed
 
 
+def _whole_numbers(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with Python's own numbers for NumPy's: they come back in a state, which is JSON."""
+    counted = {}
+    for name in given.keys() & {
+        "batch_size",
+        "history",
+        "seed",
+        "rank",
+        "world_size",
+        "epoch",
+        "workers",
+        "pool_samples",
+    }:
+        try:
+            counted[name] = None if given[name] is None else index(given[name])
+        except TypeError:
+            raise FeedError(
+                f"{name} is not a whole number",
+                expected="a whole number",
+                got=repr(given[name]),
+                hint="what comes from the environment is text: int(…)" if isinstance(given[name], str) else None,
+            ) from None
+    return given | counted
+
+
+def _at_least(value: int, least: int, name: str) -> None:
+    if value < least:
+        raise FeedError(f"{name} is too small", expected=f"at least {least}", got=value)
+
+
 def _check(given: Mapping[str, Any], manifest: Manifest) -> None:
     """What can be said of the arguments before anything is read."""
     for name, least in [("batch_size", 1), ("world_size", 1), ("epoch", 0), ("workers", 0), ("pool_samples", 1)]:
-        if given[name] < least:
-            raise FeedError(f"{name} is too small", expected=f"at least {least}", got=given[name])
+        _at_least(given[name], least, name)
     for name, known in [("order", ("shuffled", "chronological", "stored")), ("remainder", ("split", "drop", "pad"))]:
         if given[name] not in known:
             raise FeedError(f"no such {name}", expected="one of " + ", ".join(known), got=repr(given[name]))

@@ -24,13 +24,22 @@ class Mix:
         steps: how many steps a `for` runs; the next one goes on.
 
     Raises:
-        FeedError: no feed, or less than one step.
+        FeedError: no feed, one twice, less than one step, or feeds of several ranks.
     """
 
     def __init__(self, feeds: Mapping[str, Feed], *, steps: int) -> None:
-        if not feeds or steps < 1:
+        if not isinstance(feeds, Mapping) or not feeds or steps < 1:
             raise FeedError(
-                "not a mix", expected="one feed or more, 1 step or more", got=f"{list(feeds)}, {steps} steps"
+                "not a mix", expected="one feed or more by name, 1 step or more", got=f"{list(feeds)}, {steps} steps"
+            )
+        if len({id(feed) for feed in feeds.values()}) < len(feeds):
+            raise FeedError("one feed under two names", expected="a feed for each", got=", ".join(feeds))
+        places = {name: feed.place for name, feed in feeds.items()}
+        if len(set(places.values())) > 1:
+            raise FeedError(
+                "feeds of several ranks in one mix",
+                expected="one rank and world size",
+                got=", ".join(f"{name} {rank} of {world_size}" for name, (rank, world_size) in places.items()),
             )
         self._feeds = dict(feeds)
         self._steps = steps
@@ -58,13 +67,15 @@ class Mix:
         Raises:
             FeedStateError: it is of another mix, or of another feed.
         """
+        given = state if isinstance(state, Mapping) else {}
         expected = (STATE_VERSION, self._steps, sorted(self._feeds))
-        got = (state.get("version"), state.get("steps"), sorted(state.get("feeds", ())))
-        if got != expected:
-            raise FeedStateError("this state is of another mix", expected=expected, got=got)
+        got = (given.get("version"), given.get("steps"), sorted(given.get("feeds", ())))
+        step = given.get("step")
+        if got != expected or not isinstance(step, int) or not 0 <= step < self._steps:
+            raise FeedStateError("this state is of another mix", expected=expected, got=f"{got}, step {step}")
         for name, feed in self._feeds.items():
-            feed.load_state_dict(state["feeds"][name])
-        self._step = state["step"]
+            feed.load_state_dict(given["feeds"][name])
+        self._step = step
 
 
 def _endless(feed: Feed) -> Generator[Batch, None, None]:

@@ -31,6 +31,14 @@ class Negatives:
     count: int = 0
 
 
+def _drawable(negatives: object) -> bool:
+    if not isinstance(negatives, Negatives) or not isinstance(negatives.count, int):
+        return False
+    if negatives.kind == "in-batch":
+        return negatives.count == 0
+    return negatives.kind in ("uniform", "popularity") and negatives.count > 0
+
+
 class Sampler:
     """Draws negatives of a shard set.
 
@@ -39,8 +47,7 @@ class Sampler:
     """
 
     def __init__(self, shards: ShardSet, negatives: Negatives, seed: int) -> None:
-        drawn = negatives.kind != "in-batch"
-        if negatives.kind not in ("uniform", "popularity", "in-batch") or (negatives.count > 0) != drawn:
+        if not _drawable(negatives):
             raise FeedError(
                 "not negatives",
                 expected='Negatives("uniform", 8), Negatives("popularity", 8) or Negatives("in-batch")',

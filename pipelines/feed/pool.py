@@ -101,7 +101,8 @@ class Pool:
             for name in self.history_valid:
                 self.history_valid[name][events] = chunk.history[name].valid
         else:
-            holds = reading.events.evaluate(known(chunk.history, reading.shards.manifest.vocabularies)).true()
+            found = reading.events.evaluate(known(chunk.history, reading.shards.manifest.vocabularies))
+            holds = np.broadcast_to(found.true(), int(chunk.history_offsets[-1]))
             upto = np.concatenate([[0], np.cumsum(holds, dtype=np.int64)])
             start, length, kept = upto[start], upto[start + length] - upto[start], np.flatnonzero(holds)
             some = slice(events.start, events.start + len(kept))

@@ -79,7 +79,7 @@ def select(shards: ShardSet, where: str | None, weight: str | None) -> Selection
         return None
     types = {"user_id": "int64"} | {c.name: c.type for c in shards.manifest.samples}
     words_of = shards.manifest.vocabularies
-    where_holds, rate_of = (Expression(text or "1", types, words_of) for text in (where, weight))
+    where_holds, rate_of = (Expression("1" if text is None else text, types, words_of) for text in (where, weight))
     names = sorted({*where_holds.columns, *rate_of.columns} - {"user_id"})
     bounds = np.concatenate([[0], np.cumsum(shards.chunk_samples)]).astype(np.int64)
     rates = np.empty(int(bounds[-1]), dtype=np.float32)

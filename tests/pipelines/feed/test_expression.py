@@ -51,6 +51,11 @@ COLUMNS = {
         ("-price < -1.9", [0, 0, 1, 1]),
         ("(price if click else 9) > 5", [1, 0, 0, 1]),
         ("click", [0, 1, 1, 0]),
+        ("place is None", [0, 0, 0, 1]),
+        ("'home' == place", [1, 0, 1, 0]),
+        ("not place == 'home'", [0, 1, 0, 0]),
+        ("mature - click == 1", [1, 0, 0, 1]),
+        ("-mature < 0", [1, 0, 1, 1]),
         ("True", 1),
     ],
 )
@@ -75,6 +80,16 @@ def test_an_expression_holds_where_it_is_known_to(text: str, holds: Any) -> None
         ("tab == 'home'", "a string compared with what holds none"),
         ("at > 'yesterday'", "not a time"),
         ("'home'", "not allowed"),
+        # What a code is says nothing: words have no order and are no numbers.
+        ("place", "a column of strings"),
+        ("not place", "a column of strings"),
+        ("place == 1", r"a column of strings[\s\S]*expected: place == 'word'"),
+        ("place in ('home', 1)", "a column of strings"),
+        ("place + 1 > 1", "a column of strings"),
+        ("place == place", "a column of strings"),
+        ("place < 'search'", "a column of strings|a string compared"),
+        ("'home' <= place", "a string compared with what holds none"),
+        ("tab" + " + tab" * 2000, "not an expression"),
         ("not " * 5000 + "tab", "not an expression"),
     ],
 )

@@ -204,6 +204,16 @@ def test_a_state_of_another_feed_is_refused_and_says_what_differs(
         feed_of(shards).load_state_dict({k: v for k, v in state.items() if k != "epoch"})
     with pytest.raises(FeedStateError, match="position"):
         feed_of(shards).load_state_dict(state | {"position": 10**9})
+    with pytest.raises(FeedStateError, match="not a feed's state"):
+        feed_of(shards).load_state_dict(None)  # type: ignore[arg-type]
+
+
+def test_a_state_is_json_whatever_numbers_the_feed_was_made_with(shards: Path) -> None:
+    numbers = {name: np.int64(7) for name in ("seed", "batch_size", "pool_samples", "history", "world_size")}
+    made = feed_of(shards, **numbers, rank=np.int32(2))
+    plain = feed_of(shards, **dict.fromkeys(numbers, 7), rank=2)
+    assert contents(next(iter(made))) == contents(next(iter(plain)))
+    assert json.loads(json.dumps(made.state_dict())) == plain.state_dict()
 
 
 def test_a_loop_that_was_overtaken_is_an_error(shards: Path) -> None:
@@ -222,6 +232,12 @@ def test_a_loop_that_was_overtaken_is_an_error(shards: Path) -> None:
         ({"history": 33}, r"expected: 0\.\.32"),
         ({"history": -1}, "history length"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 4096.0}, "batch_size is not a whole number"),
+        ({"world_size": "2"}, r"world_size is not a whole number[\s\S]*got: '2'[\s\S]*int\("),
+        ({"seed": 7.5}, "seed is not a whole number"),
+        ({"epoch": -1}, "epoch is too small"),
+        ({"where": ""}, "not an expression"),
+        ({"negatives": ("uniform", 3)}, "not negatives"),
         ({"rank": 2, "world_size": 2}, "no such rank"),
         ({"fields": ["price"]}, "item_id, event_type, event_time, watch_ms"),
         ({"columns": ["clicks"]}, "click, surface, place"),

@@ -65,6 +65,14 @@ def test_only_the_events_that_are_asked_for_are_in_a_window(
             assert np.array_equal(jagged.values, whole.history[name].values[holds])
 
 
+def test_a_condition_without_a_column_holds_of_all_events_or_none(
+    shards: Path, feed_of: Fixture, contents: Fixture
+) -> None:
+    whole = next(iter(feed_of(shards)))
+    assert contents(next(iter(feed_of(shards, events="True")))) == contents(whole)
+    assert next(iter(feed_of(shards, events="1 > 2"))).event_count == 0
+
+
 def test_a_weight_is_how_often_a_sample_comes(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
     feed = feed_of(shards, weight="2.25 if click else 0.25", columns=["click"])
     click = {
@@ -196,8 +204,22 @@ def test_a_mix_gives_each_feed_its_share_and_resumes(shards: Path, feed_of: Fixt
     resumed.load_state_dict(json.loads(json.dumps(mix.state_dict())))
     rest = [{name: batch["sample_id"].tolist() for name, batch in step.items()} for step in resumed]
     assert rest == whole[23:]
+    state = mix.state_dict()
+    for other in ({"steps": 41}, {"step": 40}, {"version": 0}):
+        with pytest.raises(FeedStateError, match="another mix"):
+            resumed.load_state_dict(state | other)
     with pytest.raises(FeedStateError, match="another mix"):
-        Mix({"all": feed_of(shards)}, steps=40).load_state_dict(mix.state_dict())
+        Mix({"all": feed_of(shards)}, steps=40).load_state_dict(state)
+
+
+def test_feeds_that_cannot_be_mixed_are_refused(shards: Path, feed_of: Fixture) -> None:
+    feed = feed_of(shards)
+    with pytest.raises(FeedError, match="under two names"):
+        Mix({"a": feed, "b": feed}, steps=1)
+    with pytest.raises(FeedError, match="several ranks"):
+        Mix({"a": feed, "b": feed_of(shards, rank=1, world_size=2)}, steps=1)
+    with pytest.raises(FeedError, match="not a mix"):
+        Mix([feed], steps=1)  # type: ignore[arg-type]
 
 
 def test_chronological_order_follows_time_and_shuffles_within_a_window(

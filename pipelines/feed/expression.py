@@ -137,8 +137,7 @@ class Expression:
 
     def _pair(self, left: ast.expr, op: ast.cmpop, right: ast.expr, columns: Columns) -> Known:
         if isinstance(op, ast.Is | ast.IsNot) and isinstance(right, ast.Constant) and right.value is None:
-            named = isinstance(left, ast.Name)
-            missing = ~_flags(columns[left.id] if named else self._value(left, columns))
+            missing = ~_flags(columns[left.id] if isinstance(left, ast.Name) else self._value(left, columns))
             return Known(missing if isinstance(op, ast.Is) else ~missing)
         if isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.Tuple | ast.List | ast.Set):
             equal = [self._pair(left, ast.Eq(), item, columns) for item in right.elts]
@@ -148,23 +147,24 @@ class Expression:
             raise FeedError(
                 "not allowed in an expression", where=repr(self.text), expected=_GRAMMAR, got=ast.unparse(left)
             )
-        equal = isinstance(op, ast.Eq | ast.NotEq)
-        one, two = self._side(left, right, columns, equal), self._side(right, left, columns, equal)
+        alike = isinstance(op, ast.Eq | ast.NotEq)
+        one, two = self._side(left, right, columns, alike), self._side(right, left, columns, alike)
         return Known(_COMPARE[type(op)](one.values, two.values), _valid(one, two))
 
-    def _side(self, node: ast.expr, other: ast.expr, columns: Columns, equal: bool) -> Known:
+    def _side(self, node: ast.expr, other: ast.expr, columns: Columns, alike: bool) -> Known:
         """One side of a comparison: a string is what the column on the other side makes of it."""
         if not _is_string(node):
-            worded = equal and _is_string(other) and isinstance(node, ast.Name)
-            return columns[node.id] if worded else self._value(node, columns)
+            if alike and _is_string(other) and isinstance(node, ast.Name):
+                return columns[node.id]
+            return self._value(node, columns)
         name = other.id if isinstance(other, ast.Name) else None
-        if name is not None and name in self._vocabularies and equal:
-            words = self._vocabularies[name]
+        if name is not None and name in self._vocabularies and alike:
+            words, word = self._vocabularies[name], str(node.value)
             # A word that no sample has is no word's code, and not that of a missing one either.
-            return Known(np.asarray(words.index(node.value) if node.value in words else -2))
+            return Known(np.asarray(words.index(word) if word in words else -2))
         if name is not None and self._known[name].startswith("timestamp"):
             try:
-                return Known(np.asarray(to_us(node.value)))
+                return Known(np.asarray(to_us(str(node.value))))
             except TimeError as error:
                 raise FeedError(error.what, where=repr(self.text), expected=error.expected, got=error.got) from None
         raise FeedError(

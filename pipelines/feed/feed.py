@@ -118,7 +118,7 @@ class Feed:
         self._stats = Stats()
         self._reader = Reader(reading, self._epoch_at, sampler, given["workers"], self._stats)
         self._epochs: dict[int, Epoch] = {}
-        self._epoch = given["epoch"]
+        self._epoch: int = given["epoch"]
         self._position = 0
         self._run = 0  # of the loop that may go on; loops before it may not
         if len(self) == 0:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 from dateutil.parser import parse
 from great_expectations.constants import MAX_DISTINCT_VALUES as DISTINCT_MAX
 from great_expectations.expectations.metrics.column_aggregate_metrics.column_outlier_statistics import (
@@ -43,6 +44,16 @@ def number_or_time(domain: Domain) -> pl.Expr:
     return domain.values if domain.column.kind in ("time", "date") else number(domain)
 
 
+def ordered(domain: Domain) -> pl.Expr:
+    """
+    Raises:
+        TypeError: the column's values have no order.
+    """
+    if pa.types.is_nested(domain.column.type):
+        raise TypeError(f"Values of column {domain.column.name} have no order: they are of type {domain.column.type}.")
+    return domain.values
+
+
 def total(domain: Domain, given: Arguments) -> Plan:
     values = number(domain)
     # Polars sums small integers in their own width, where they wrap.
@@ -51,11 +62,11 @@ def total(domain: Domain, given: Arguments) -> Plan:
 
 
 def standard_deviation(domain: Domain, given: Arguments) -> Plan:
-    return of(number_or_time(domain).std(ddof=1))
+    return of(number(domain).std(ddof=1))
 
 
 def most_common(domain: Domain, given: Arguments) -> Plan:
-    return Plan((domain.values.mode().sort().implode(),), pl.Series.to_list)
+    return Plan((domain.values.mode().sort().implode(),), domain.column.listed)
 
 
 def quantiles(domain: Domain, given: Arguments) -> Plan:
@@ -174,7 +185,7 @@ def value_counts(domain: Domain, given: Arguments) -> Plan:
     values = domain.values
 
     def series(distinct: Any, counts: Any) -> Any:
-        index = pd.Index(distinct.to_list(), name="value")
+        index = pd.Index(domain.column.listed(distinct), name="value")
         return pd.Series(counts.to_list(), index=index, name="count", dtype="int64")
 
     if sort == "value":
@@ -241,8 +252,8 @@ def matching_count(condition: MapCondition) -> Callable[[Domain, Arguments], Pla
 
 AGGREGATES: Mapping[str, Callable[[Domain, Arguments], Plan]] = {
     "table.row_count": lambda domain, _: of(domain.count),
-    "column.min": lambda domain, _: of(domain.values.min()),
-    "column.max": lambda domain, _: of(domain.values.max()),
+    "column.min": lambda domain, _: of(ordered(domain).min()),
+    "column.max": lambda domain, _: of(ordered(domain).max()),
     "column.mean": lambda domain, _: of(number_or_time(domain).mean()),
     "column.median": lambda domain, _: of(number_or_time(domain).median()),
     "column.sum": total,

@@ -250,7 +250,7 @@ def pair_in_set(domain: Domain, given: Arguments) -> pl.Expr:
 
 
 def record_unique(domain: Domain, given: Arguments) -> pl.Expr:
-    columns = [column.value for column in domain.record]
+    columns = [column.value for column in dict.fromkeys(domain.record)]
     return ~pl.struct(domain.rows(skip_missing=True).alias("looked at"), *columns).is_duplicated()
 
 

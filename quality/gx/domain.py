@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from dateutil.parser import ParserError, parse
 from great_expectations.exceptions import ValidationError
 from great_expectations.expectations.metrics.util import get_dbms_compatible_column_names
@@ -20,6 +21,7 @@ from ..conditions import compile_condition
 from . import mixed
 
 PAIR_MISSING = ("both_values_are_missing", "either_value_is_missing", "neither")
+WIDE = (pl.Int128, pl.UInt128)
 RECORD_MISSING = ("all_values_are_missing", "any_value_is_missing", "never")
 
 
@@ -49,13 +51,18 @@ class LooseColumn(Column):
         return self.fit(raw)
 
     def listed(self, values: pl.Series) -> list[Any]:
-        """Values of the column as Python's."""
-        return [mixed.value_of(text) for text in values] if self.kind == "mixed" else values.to_list()
+        """Values of the column as Python's; durations in words, as they cannot be written as JSON."""
+        found = values.to_list()
+        if self.kind == "mixed":
+            return [mixed.value_of(text) for text in found]
+        return [value and str(value) for value in found] if pa.types.is_duration(self.type) else found
 
 
 def columns_of(frame: pl.LazyFrame, objects: Collection[str]) -> dict[str, LooseColumn]:
     """The frame's columns; `objects` are those that hold texts of Python's objects."""
-    types = pl.DataFrame(schema=frame.collect_schema()).to_arrow().schema
+    # Arrow has no integers of 128 bits: to checks they are whole numbers like others.
+    plain = {name: pl.Int64 if type_ in WIDE else type_ for name, type_ in frame.collect_schema().items()}
+    types = pl.DataFrame(schema=plain).to_arrow().schema
     kinds = {field.name: "mixed" if field.name in objects else kind_of(field.type) for field in types}
     return {field.name: LooseColumn(field.name, field.type, kinds[field.name]) for field in types}
 

@@ -15,7 +15,7 @@ from great_expectations.constants import MAX_RESULT_RECORDS
 from great_expectations.expectations.metrics.util import get_dbms_compatible_column_names
 
 from .conditions import Arguments, MapCondition
-from .domain import Domain
+from .domain import WIDE, Domain, LooseColumn
 from .plan import Plan, of
 
 NO_COLUMN = (
@@ -93,7 +93,9 @@ def unexpected_value_counts(condition: MapCondition, domain: Domain, given: Argu
     counted = counted if (limit := _limit(given)) is None else counted.head(limit)
     return Plan(
         (counted.struct[0].implode(), counted.struct["n"].implode()),
-        lambda values, counts: pd.Series(counts.to_list(), index=values.to_list(), name="count", dtype="int64"),
+        lambda values, counts: pd.Series(
+            counts.to_list(), index=domain.column.listed(values), name="count", dtype="int64"
+        ),
     )
 
 
@@ -133,12 +135,17 @@ def unexpected_rows(condition: MapCondition, domain: Domain, given: Arguments) -
 
     def frame(rows: pl.Series, *parts: pl.Series) -> Any:
         held = {
-            column.name: column.listed(part) if column.kind == "mixed" else part.to_arrow().to_pandas()
+            column.name: column.listed(part) if _by_value(column, part) else part.to_arrow().to_pandas()
             for column, part in zip(columns, parts, strict=True)
         }
         return pd.DataFrame(held).set_index(pd.Index(rows.to_list()))
 
     return Plan(asked, frame)
+
+
+def _by_value(column: LooseColumn, part: pl.Series) -> bool:
+    """Whether pandas is given Python's values: where Arrow has no such type, or JSON could not hold pandas' own."""
+    return column.kind == "mixed" or part.dtype in WIDE or part.dtype == pl.Duration
 
 
 Metric = Callable[[MapCondition, Domain, Arguments], Plan]

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 from great_expectations.expectations.type_comparison import native_type_type_map
 
-from .domain import LooseColumn
+from .domain import WIDE, LooseColumn
 
 OBJECTS = ("object", "object_", "O")
 _PYTHON: dict[str, type] = {
@@ -35,7 +35,9 @@ _PYTHON: dict[str, type] = {
 
 def answers_to(dtype: pl.DataType, name: object) -> bool:
     """Whether `name` is one of the type's own, in Polars or in Arrow."""
-    own = {str(dtype), str(dtype.base_type()), str(pl.Series([], dtype=dtype).to_arrow().type)}
+    own = {str(dtype), str(dtype.base_type())}
+    if dtype not in WIDE:  # of which Arrow knows nothing
+        own.add(str(pl.Series([], dtype=dtype).to_arrow().type))
     if dtype == pl.String:
         own |= {"Utf8", "string"}
     return name in own
@@ -43,7 +45,7 @@ def answers_to(dtype: pl.DataType, name: object) -> bool:
 
 def as_pandas(dtype: pl.DataType) -> Any:
     """The pandas type that holds such values."""
-    if dtype.is_numeric() and not dtype.is_decimal() and dtype not in (pl.Int128, pl.UInt128):
+    if dtype.is_numeric() and not dtype.is_decimal() and dtype not in WIDE:
         return np.dtype(str(dtype).lower())
     if dtype == pl.Boolean:
         return np.dtype(bool)

@@ -21,7 +21,7 @@ from great_expectations.expectations.row_conditions import (
 )
 
 from .domain import Domain, LooseColumn, columns_of, condition_of
-from .mixed import keyed
+from .mixed import alike, keyed
 from .plan import Plan
 
 Frame: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
@@ -33,11 +33,12 @@ class PolarsBatchData(BatchData):
     def __init__(self, execution_engine: PolarsExecutionEngine, dataframe: Frame) -> None:
         super().__init__(execution_engine=execution_engine)
         given = pl.DataFrame(pl.from_arrow(dataframe, rechunk=False)) if isinstance(dataframe, pa.Table) else dataframe
+        if pl.Object in given.collect_schema().dtypes():  # no lazy frame computes anything on them
+            given = alike(given.collect() if isinstance(given, pl.LazyFrame) else given)
         self.schema = given.collect_schema()
         objects = [name for name, type_ in self.schema.items() if type_ == pl.Object]
-        if objects:  # no lazy frame computes anything on them
-            held = given.collect() if isinstance(given, pl.LazyFrame) else given
-            given = held.with_columns([keyed(held[name]) for name in objects])
+        if isinstance(given, pl.DataFrame) and objects:
+            given = given.with_columns([keyed(given[name]) for name in objects])
         self.dataframe: pl.LazyFrame = given.lazy()
         # In memory, the engine that streams takes longer than the one that does not.
         self._engine: Any = "in-memory" if isinstance(given, pl.DataFrame) else "streaming"

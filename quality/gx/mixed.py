@@ -1,4 +1,4 @@
-"""Columns of Python's objects (`pl.Object`), which may hold numbers and strings side by side, as pandas' may.
+"""Columns of Python's objects (`pl.Object`) that hold numbers and strings side by side, as pandas' may.
 
 Polars computes nothing on them, so the engine's frame holds a text for each value: `n` and the number, `s` and the
 string, `o` and what else there is. Equal values have equal texts; an order, or arithmetic, they have not.
@@ -40,6 +40,18 @@ def value_of(text: str | None) -> Any:
 
 def keyed(values: pl.Series) -> pl.Series:
     return pl.Series(values.name, [key(value) for value in values.to_list()], dtype=pl.String)
+
+
+def alike(frame: pl.DataFrame) -> pl.DataFrame:
+    """Objects that are all strings, numbers, … become a column of that type; only what is mixed stays as it is."""
+    return frame.with_columns([_typed(frame[name]) for name, type_ in frame.schema.items() if type_ == pl.Object])
+
+
+def _typed(values: pl.Series) -> pl.Series:
+    try:
+        return pl.Series(values.name, values.to_list(), strict=True)
+    except (TypeError, pl.exceptions.PolarsError, OverflowError):
+        return values
 
 
 def key_of(column: Column) -> pl.Expr:

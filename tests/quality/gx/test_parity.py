@@ -234,6 +234,18 @@ QUERIES = [
     "b",
     "~b",
     "i > 99",
+    "i == [1, 2] or i != [1, 2, 3]",
+    "i % 2 == 0 and -i // 2 < 1 and i ** 2 > 1",
+    "abs(g) > 0.5 or g.abs() * 2 >= 60 / 60",
+    "sqrt(i * i) > 2",
+    's.str.len() > 1 and s.str.upper() != "AB"',
+    's.str.contains("B", case=False, na=False) or s.str.startswith("a", na=False)',
+    's.str.match("a|b", na=False) and not s.str.contains(".", regex=False, na=False)',
+    "i.between(-1, 3, inclusive='neither')",
+    "t.dt.hour == 1 or t.dt.dayofweek == 4",
+    "(i > 0) == b",
+    "n.isna() == False",
+    "i in (1, 2) and i > 3 * -2",
 ]
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,54 @@ def test_pythons_objects_compare_by_value_and_have_no_order(gx: Any) -> None:
         gxe.ExpectColumnMaxToBeBetween(column="y", min_value=0),
     ):
         assert "TypeError" in str(batch.validate(without_order).exception_info)
+
+
+def test_objects_of_one_kind_are_a_column_of_that_kind(gx: Any) -> None:
+    gxe = gx.expectations
+    words = pl.DataFrame([pl.Series("word", ["a", None, "bb"], dtype=pl.Object)])
+    batch = context_of(gx, mode="ephemeral").data_sources.add_polars("objects").read_dataframe(words.lazy())
+    assert batch.validate(gxe.ExpectColumnValueLengthsToBeBetween(column="word", max_value=2)).success
+    assert batch.validate(gxe.ExpectColumnDistinctValuesToEqualSet(column="word", value_set=["a", "bb"])).success
+
+
+def test_what_neither_arrow_nor_json_can_hold_stops_nobody(gx: Any) -> None:
+    gxe = gx.expectations
+    frame = pl.DataFrame(
+        {
+            "key": [1, 2],
+            "long": pl.Series([2**100, 1], dtype=pl.Int128),
+            "took": [timedelta(hours=1), timedelta(hours=1)],
+        }
+    )
+    batch = context_of(gx, mode="ephemeral").data_sources.add_polars("odd").read_dataframe(frame)
+    wanted = {"result_format": "COMPLETE", "include_unexpected_rows": True, "unexpected_index_column_names": ["key"]}
+    unique = batch.validate(gxe.ExpectColumnValuesToBeUnique(column="took"), result_format=wanted).to_json_dict()
+    assert unique["result"]["unexpected_list"] == ["1:00:00", "1:00:00"]
+    assert unique["result"]["unexpected_rows"][0]["long"] == 2**100
+    small = batch.validate(gxe.ExpectColumnValuesToBeBetween(column="long", max_value=9), result_format=wanted)
+    assert small.to_json_dict()["result"]["unexpected_list"] == [2**100]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("user > user.mean()", "cannot be evaluated"),
+        ("index > 1", "does not exist"),
+        ("@secret > 1", "cannot be parsed"),
+        ("user > 9 ** 9 ** 9", "cannot be evaluated"),
+        ("user > __import__('os').getpid()", "cannot be evaluated"),
+        ("not " * 9000 + "user > 1", "cannot be"),
+        ("kind.str.contains('(')", "not a regular expression"),
+        ("user == datetime.date(2024, 13, 1)", "a time that does not exist"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_query_that_has_no_meaning_here_is_a_failure_that_says_so(gx: Any, text: str, told: str) -> None:
+    check = gx.expectations.ExpectColumnValuesToNotBeNull(column="user", row_condition=text, condition_parser="pandas")
+    batch = context_of(gx, mode="ephemeral").data_sources.add_polars("queries").read_dataframe(ROWS)
+    result = batch.validate(check)
+    assert not result.success
+    assert told in str(result.exception_info)
 
 
 def test_the_engine_needs_nothing_else_of_reclake(tmp_path: Path) -> None:

@@ -20,27 +20,25 @@ from .decimals import decimals
 from .matching import branch_for, fields, matches, mismatch
 from .own import own
 from .telling import told
-from .types import ANY, Array, Decimal, Enum, Field, Fixed, Map, Plain, Primitive, Record, Type, Union, label
+from .types import ANY, Array, Decimal, Enum, Field, Fixed, Map, Plain, Primitive, Record, Type, Union, identity, label
 from .wire import wire
 
 _LEAVES = (Primitive, Fixed, Enum)
+_BRANCHES_MAX = 127  # what Arrow's type codes can name
 
 
 def arrow_type(type_: Type, at: str) -> pa.DataType:
     """The Arrow type of a reader's type. Uuids are text, or 16 bytes where they are fixed; durations are 12 bytes.
 
     Raises:
-        ContractError: a union of several types; types that contain themselves are refused by `wire` before.
+        ContractError: a union of too many types; types that contain themselves are refused by `wire` before.
     """
     match type_:
-        case Union(values=values) if len(values) > 1:
-            raise ContractError(
-                "a union of several types has no columnar form",
-                where=at,
-                expected='one type, or ["null", type]',
-                got=label(type_),
-                hint="read it with a schema that names one of the types, or give each a nullable field of its own",
-            )
+        case Union(branches=branches) if len(branches) > _BRANCHES_MAX:
+            what, most = "a union of more types than a column can hold", f"at most {_BRANCHES_MAX} types"
+            raise ContractError(what, where=at, expected=most, got=f"{len(branches)}")
+        case Union(branches=branches, values=values) if len(values) > 1:
+            return pa.dense_union([pa.field(identity(branch), arrow_type(branch, at)) for branch in branches])
         case Union(values=values):
             return arrow_type(values[0], at) if values else pa.null()
         case Primitive(logical=Decimal() as decimal) | Fixed(logical=Decimal() as decimal):
@@ -77,9 +75,10 @@ def column(a: pa.Array, writer: Type, reader: Type, at: str) -> pa.Array:
         branch = branch_for(writer, reader)
         if branch is None:
             raise _no_match(label(writer), reader, at, f"no branch takes {label(writer)}")
+        if len(reader.values) > 1:
+            return _of_branch(column(a, writer, branch, at), branch, reader, at)
         if branch.kind == "null":
             return pa.nulls(len(a), arrow_type(reader, at))
-        arrow_type(reader, at)  # a union of several types is refused here
         return column(a, writer, branch, at)
     return _plain(a, writer, reader, at)
 
@@ -136,12 +135,13 @@ def _from_union(a: pa.Array, writer: Union, reader: Type, at: str) -> pa.Array:
     target, taken = arrow_type(reader, at), 0
     pieces: list[pa.Array] = []
     places = np.full(len(a), -1, np.int64)
-    optional = writer.nullable and len(writer.values) == 1
+    optional, several = writer.nullable and len(writer.values) == 1, isinstance(target, pa.DenseUnionType)
     for index, branch in enumerate(writer.branches):
         if branch.kind == "null":
             continue
         part = a if optional else a.field(f"b{index}")
-        if optional and len(a) > a.null_count and (a.null_count == 0 or isinstance(branch, _LEAVES)):
+        leaves = isinstance(branch, _LEAVES) and not several
+        if optional and len(a) > a.null_count and (a.null_count == 0 or leaves):
             _check_nulls(a.null_count, reader, at)
             return column(a, branch, reader, at)
         taking = pc.and_(a.is_valid(), part.is_valid())  # below a null, a decoder leaves what it likes
@@ -151,10 +151,24 @@ def _from_union(a: pa.Array, writer: Union, reader: Type, at: str) -> pa.Array:
         pieces.append(column(part.filter(taking), branch, reader, at))
         places[rows] = taken + np.arange(len(rows))
         taken += len(rows)
-    _check_nulls(len(a) - taken, reader, at)
-    if not pieces:
-        return pa.nulls(len(a), target)
-    return pa.concat_arrays(pieces).take(pa.array(places, mask=places < 0))
+    nulls = len(a) - taken
+    _check_nulls(nulls, reader, at)
+    if not several:
+        taking = pa.array(places, mask=places < 0)
+        return pa.concat_arrays(pieces).take(taking) if pieces else pa.nulls(len(a), target)
+    null = Primitive("null")  # no union is null itself: one of its branches is
+    pieces += [column(pa.nulls(nulls), null, reader, at)] if nulls else []
+    places[places < 0] = taken + np.arange(nulls)
+    return pa.concat_arrays(pieces).take(pa.array(places)) if pieces else pa.nulls(0, target)
+
+
+def _of_branch(a: pa.Array, branch: Plain, reader: Union, at: str) -> pa.UnionArray:
+    """A branch's values as those of a union of several types."""
+    told, place = arrow_type(reader, at), reader.branches.index(branch)
+    children = [a if child == place else pa.nulls(0, field.type) for child, field in enumerate(told)]
+    places, offsets = np.full(len(a), place, np.int8), np.arange(len(a), dtype=np.int32)
+    names = [field.name for field in told]
+    return pa.UnionArray.from_dense(pa.array(places), pa.array(offsets), children, names)
 
 
 def _check_nulls(nulls: int, reader: Type, at: str) -> None:
@@ -234,5 +248,9 @@ def _step(at: str, name: str) -> str:
 
 def _no_match(writer: str, reader: Type, at: str, why: str) -> ContractError:
     return ContractError(
-        "the writer's type does not resolve to the reader's", where=at, expected=label(reader), got=f"{writer} ({why})"
+        "the writer's type does not resolve to the reader's",
+        where=at,
+        expected=label(reader),
+        got=f"{writer} ({why})",
+        hint="reclake contract diff WRITER.avsc READER.avsc tells all that differs; mend the reader's schema",
     )

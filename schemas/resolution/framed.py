@@ -63,7 +63,7 @@ def read_framed(messages: Sequence[bytes | None], schemas_by_id: Mapping[int, Av
     """
     wanted = reader_of(reader)
     parts, bad = _by_schema(messages, schemas_by_id, lambda _: wanted)
-    arrays = [pa.array([], columns.arrow_type(wanted, READER)), *[array for part in parts for array in part.arrays]]
+    arrays = [pa.nulls(0, columns.arrow_type(wanted, READER)), *[array for part in parts for array in part.arrays]]
     indexes = np.concatenate([np.zeros(0, np.int64), *[part.indexes for part in parts]])
     return _in_order(table(arrays), indexes, bad)
 

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .types import ANY, Array, Decimal, Enum, Field, Fixed, Map, Named, Plain, Primitive, Record, Type, Union, label
+from .types import (
+    ANY,
+    Array,
+    Decimal,
+    Enum,
+    Field,
+    Fixed,
+    Map,
+    Named,
+    Plain,
+    Primitive,
+    Record,
+    Type,
+    Union,
+    identity,
+    label,
+)
 
 PROMOTIONS: dict[str, frozenset[str]] = {
     "int": frozenset({"long", "float", "double"}),
@@ -44,8 +60,19 @@ def promotes(writer: str, reader: str) -> bool:
 
 
 def branch_for(writer: Plain, reader: Union) -> Plain | None:
-    """The first of the reader's branches that matches."""
-    return next((branch for branch in reader.branches if matches(writer, branch)), None)
+    """The reader's branch of the very type, else the first that matches: a promotion, or the name in another namespace.
+
+    The specification takes the first in any case; but then a file would not always be read by its own schema: a long
+    of `["float", "long"]` would become a float, a record b.R of `[a.R, b.R]` an a.R.
+    """
+    taking = [branch for branch in reader.branches if matches(writer, branch)]
+    return next((branch for branch in taking if _is(writer, branch)), next(iter(taking), None))
+
+
+def _is(writer: Plain, reader: Plain) -> bool:
+    """Whether two types that match are one: of one kind, and of one full name or alias."""
+    renamed = isinstance(writer, Named) and isinstance(reader, Named) and writer.name in reader.aliases
+    return renamed or identity(writer) == identity(reader)
 
 
 def logical_clash(writer: Plain, reader: Plain) -> str | None:

@@ -28,8 +28,7 @@ def read(file: str | Path, reader: AvroType | Path) -> pa.Table:
     the other; types become Arrow types as `columns.arrow_type` says.
 
     Raises:
-        ContractError: the schemas do not resolve, or one has no columnar form (it contains itself, or the reader's
-            holds a union of several types).
+        ContractError: the schemas do not resolve, or one has no columnar form (it contains itself).
         SourceError: the file is no container, is damaged, or holds a value that the reader's schema has no place for.
         SourceNotFoundError: there is no such file.
     """

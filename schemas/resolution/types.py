@@ -191,7 +191,7 @@ class _Parser:
             branch = self.parse(each, namespace, f"{path}/{index}")
             if isinstance(branch, Union):
                 raise self._wrong("a union", f"{path}/{index}", "no union directly within", each)
-            if _identity(branch) in map(_identity, branches):
+            if identity(branch) in map(identity, branches):
                 raise self._wrong("a union", f"{path}/{index}", f"only one {label(branch)}", each)
             branches.append(branch)
         return Union(tuple(branches))
@@ -268,7 +268,7 @@ class _Parser:
         )
 
 
-def _identity(branch: Plain) -> str:
+def identity(branch: Plain) -> str:
     """A union holds one type of each kind, and of named types one of each name."""
     return branch.name if isinstance(branch, Named) else branch.kind
 
@@ -278,7 +278,8 @@ def _is_name(name: str) -> bool:
 
 
 def _full(name: str, namespace: str) -> str:
-    return name if "." in name or not namespace else f"{namespace}.{name}"
+    """A dot in front says the null namespace, as Java's library writes it."""
+    return name.removeprefix(".") if "." in name or not namespace else f"{namespace}.{name}"
 
 
 def _logical(kind: str, schema: dict[str, Any], *, size: int | None) -> str | Decimal | None:

@@ -214,10 +214,14 @@ def test_decimals_match_only_with_equal_precision_and_scale(kind: str) -> None:
         assert [(entry["kind"], entry["path"]) for entry in found] == [("TYPE_MISMATCH", "/")]
 
 
-def test_the_first_branch_that_matches_by_name_is_the_one_that_is_read() -> None:
-    writer = record(field("x", "long"), name="a.R")
-    reader = [record(field("x", "int"), name="b.R"), record(field("x", "long"), name="a.R")]
-    found = compatibility(writer, reader)["incompatibilities"]
+def test_of_branches_that_match_the_one_of_the_very_name_is_read_else_the_first() -> None:
+    def r(avro: str, name: str, **more: Any) -> dict[str, Any]:
+        return record(field("x", avro), name=name) | more
+
+    writer, other = r("long", "a.R"), r("int", "b.R")
+    for reader in ([other, writer], [writer, other], [other, r("long", "c.S", aliases=["a.R"])]):
+        assert compatibility(writer, reader)["compatible"]
+        assert compatibility(reader, reader)["compatible"]
+    found = compatibility(writer, [other, r("long", "c.R")])["incompatibilities"]
     assert [(entry["kind"], entry["path"]) for entry in found] == [("MISSING_UNION_BRANCH", "/")]
     assert "field x: long does not become int" in found[0]["message"]
-    assert compatibility(writer, reader[::-1])["compatible"]

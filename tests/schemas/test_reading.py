@@ -210,9 +210,65 @@ def test_what_has_no_columnar_form_is_refused_and_compared_all_the_same(tmp_path
         read(file, tree)
     assert "r → r" in str(raised.value)
     assert compatibility(tree, tree)["compatible"]
-    with pytest.raises(ContractError, match="a union of several types has no columnar form"):
-        one_column(tmp_path, "int", [1], ["int", "string"])
-    assert compatibility("int", ["int", "string"])["compatible"]
+    with pytest.raises(ContractError, match="a union of more types than a column can hold"):
+        enums = [{"type": "enum", "name": f"e{place}", "symbols": ["A"]} for place in range(128)]
+        one_column(tmp_path, "int", [1], ["int", *enums])
+
+
+PAIR = record(field("u", ["int", "string"]), name="pair")
+SAME_NAME = [record(field("x", "int"), name="a.R"), record(field("x", "string"), name="b.R"), "null"]
+
+
+@pytest.mark.parametrize(
+    ("writer", "values", "reader", "wanted"),
+    [
+        ("int", [1, 2], ["string", "null", "long"], [1, 2]),
+        (["null", "int"], [None, 1, None], ["string", "null", "long"], [None, 1, None]),
+        (["int", "string"], [1, "a", "b", 2], ["bytes", "long"], [1, b"a", b"b", 2]),
+        (["int", "string"], [1, "a"], ["string", "int"], [1, "a"]),
+        (["null", "int", "string"], ["a", None, 3], ["string", "null", "double"], ["a", None, 3.0]),
+        (["null", PAIR], [None, {"u": 1}, {"u": "x"}], ["null", PAIR], [None, {"u": 1}, {"u": "x"}]),
+        (["null", PAIR], [None, {"u": 1}], ["null", PAIR, "int"], [None, {"u": 1}]),
+        (
+            {"type": "array", "items": ["null", "int", "string"]},
+            [[1, None, "a"], []],
+            {"type": "array", "items": ["null", "long", "bytes"]},
+            [[1, None, b"a"], []],
+        ),
+        (
+            {"type": "map", "values": ["int", "string"]},
+            [{"k": "v"}],
+            {"type": "map", "values": ["int", "string"]},
+            None,
+        ),
+        (["int", {"type": "array", "items": "int"}], [[1], 2], [{"type": "array", "items": "long"}, "int"], [[1], 2]),
+        (["float", "long"], [0.5, (1 << 62) + 1], ["float", "long"], None),
+        (["string", "bytes"], ["a", b"\xff"], ["string", "bytes"], None),
+        (["long", "float"], [(1 << 24) + 1], ["float", "long"], None),
+        (SAME_NAME, [("b.R", {"x": "v"}), None, ("a.R", {"x": 1})], SAME_NAME, [{"x": "v"}, None, {"x": 1}]),
+    ],
+)
+def test_a_readers_union_of_several_types_is_an_arrow_union_of_the_very_type_or_the_first_that_takes_the_value(
+    tmp_path: Path, writer: Any, values: list[Any], reader: Any, wanted: list[Any] | None
+) -> None:
+    if writer == ["float", "long"]:
+        values = [("float", values[0]), ("long", values[1])]
+        wanted = [values[0][1], values[1][1]]
+    found = one_column(tmp_path, writer, values, reader)
+    if isinstance(reader, list) and len(reader) > 2:
+        assert pa.types.is_union(found.type)
+    as_told = [list(value.items()) if isinstance(value, dict) and wanted is None else value for value in values]
+    assert found.to_pylist() == (as_told if wanted is None else wanted)
+    assert [type(value) for value in found.to_pylist()] == [type(v) for v in (as_told if wanted is None else wanted)]
+
+
+def test_a_default_of_a_union_of_several_types_is_of_the_branch_that_takes_it(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.avro", record(field("a", "int")), [{"a": 1}, {"a": 2}])
+    several = ["int", "string", "null", PAIR]
+    for default, wanted in ((5, 5), ("x", "x"), (None, None), ({"u": "x"}, {"u": "x"})):
+        assert read(file, record(field("b", several, default=default)))["b"].to_pylist() == [wanted, wanted]
+    empty = written(tmp_path / "b.avro", record(field("b", several)), [])
+    assert read(empty, record(field("b", several))).num_rows == 0
 
 
 @pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz"])

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from ..schemas import shapes
-from ..schemas.avro import split_nullable
-from ..schemas.changes import (
-    WidenField,
-    type_told,
-)
+from ..schemas.avro import AvroType, split_nullable
+from ..schemas.changes import WidenField, field_told, type_told
 from ..schemas.contract import Contract, Field
-from ..schemas.differences import changes_between
+from ..schemas.differences import changes_between, counterparts
 from ..schemas.rulings import Ruling, judge, refuse
 from ..storage.catalog import Catalog
-from .reading import Home, Reader
+from .reading import Home, Reader, first_defaults
 from .resolving.casts import polars_type, utf8
 
 UNKNOWN = "unknown"  # of rows from before rows said what they were written with
@@ -182,24 +181,55 @@ def _stored(catalog: Catalog, reader: Reader, versions: list[Contract]) -> tuple
         rows = {table: tags.get(version.tag, 0) for table, tags in counts.items()}
         if version.version == 1:  # rows that do not say so are from before there was another
             rows = {table: count + counts[table].get(UNKNOWN, 0) for table, count in rows.items()}
-        fields = tuple(_reads_as(reader.contract, version, homes))
+        fields = tuple(_reads_as(reader, version, homes))
         found.append(StoredVersion(version.version, rows, fields))
     return tuple(found)
 
 
-def _reads_as(reader: Contract, version: Contract, homes: dict[str, dict[str, Home]]) -> Iterable[ReadsAs]:
+def _reads_as(reader: Reader, version: Contract, homes: dict[str, dict[str, Home]]) -> Iterable[ReadsAs]:
     """What of a version's rows is not read as it was written."""
     written = {field.id: field for field in version.fields}
-    for field in reader.fields:
-        before, now = written.pop(field.id, None), f"{field.name}: {type_told(field.avro)}"
+    for field in reader.contract.fields:
+        before = written.pop(field.id, None)
         if before is None:
             default = homes[field.name][version.tag].default
             value = None if default is None else default.default
-            yield ReadsAs(field.name, "absent", f"{now} = {value!r}" if value is not None else f"{now}, null")
-        elif (before.name, split_nullable(before.avro)) != (field.name, split_nullable(field.avro)):
-            yield ReadsAs(field.name, f"{before.name}: {type_told(before.avro)}", now)
+            yield ReadsAs(field.name, "absent", field_told(_told_with({"name": field.name, "type": field.avro}, value)))
+            continue
+        was = field_told({"name": before.name, "type": before.avro})
+        born = first_defaults(field.avro, [fields[field.id].avro for fields in reader.by_id if field.id in fields])
+        now = field_told({"name": field.name, "type": _as_read(born, before.avro)})
+        if was != now:
+            yield ReadsAs(field.name, was, now)
     for field in written.values():
-        yield ReadsAs(field.name, f"{field.name}: {type_told(field.avro)}", "not read; the values stay")
+        told = field_told({"name": field.name, "type": field.avro})
+        yield ReadsAs(field.name, told, "not read; the values stay")
+
+
+def _as_read(now: AvroType, written: AvroType) -> AvroType:
+    """A type for telling it: fields within that rows of an older one do not have say the default they read."""
+    if isinstance(now, list):
+        return [branch if branch == "null" else _as_read(branch, written) for branch in now]
+    was = split_nullable(written)[0]
+    if not isinstance(now, dict) or not isinstance(was, dict) or now["type"] != was["type"]:
+        return now
+    for entry in ("items", "values"):
+        if entry in now:
+            return now | {entry: _as_read(now[entry], was[entry])}
+    if "fields" not in now:
+        return now
+    known_as, fields = counterparts(was["fields"]), []
+    for field in now["fields"]:
+        known = known_as(field)
+        kept = field if known is None else field | {"type": _as_read(field["type"], known["type"])}
+        fields.append(_told_with(field, field.get("default")) if known is None else kept)
+    return now | {"fields": fields}
+
+
+def _told_with(field: Mapping[str, Any], value: object) -> dict[str, Any]:
+    """A field for telling it: its type, and the value that rows without it read."""
+    word = type_told(field["type"])
+    return {**field, "type": f"{word}, null" if value is None else f"{word} = {json.dumps(value)}"}
 
 
 def _counts(catalog: Catalog, name: str) -> dict[str, int]:

@@ -171,12 +171,14 @@ class View:
     def _field(self, name: str, schema: pl.Schema, *, former: bool) -> pl.Expr:
         """One field: by the version that a row was written with, from where that version keeps it."""
         target = self.type_of(name, former=former)
-        homes: dict[str, tuple[Home, list[str]]] = {}
+        homes: dict[str, tuple[Home, AvroType, list[str]]] = {}
         for reader in self.readers:
             if name in reader.fields(former=former):
-                for tag, home in reader.homes(reader.fields(former=former)[name]):
-                    homes.setdefault(repr(home), (home, []))[1].append(tag)
-        found = [(home.column, tags, _read(home, target, schema)) for home, tags in homes.values()]
+                field = reader.fields(former=former)[name]
+                born = first_defaults(target, [fields[field.id].avro for fields in reader.by_id if field.id in fields])
+                for tag, home in reader.homes(field):
+                    homes.setdefault(repr((home, born)), (home, born, []))[2].append(tag)
+        found = [(home.column, tags, _read(home, born, schema)) for home, born, tags in homes.values()]
         columns = {column for column, _, _ in found}
         lacking = [reader for reader in self.readers if name not in reader.fields(former=former)]
         if len(found) == 1 and not _use(lacking, columns):
@@ -305,13 +307,37 @@ def _literal(value: object, avro: AvroType, target: AvroType) -> pl.Expr:
     return adapted(pl.lit(default_of(value, avro, where="a default")).first(), avro, target).cast(dtype)
 
 
+def first_defaults(type_: AvroType, versions: Sequence[AvroType]) -> AvroType:
+    """A type in which every field within has the default that it came with: rows from before it read that one.
+
+    Args:
+        versions: the types that the field had, oldest first.
+    """
+    if isinstance(type_, list):
+        return [branch if branch == "null" else first_defaults(branch, versions) for branch in type_]
+    if not isinstance(type_, dict):
+        return type_
+    inner = [split_nullable(version)[0] for version in versions]
+    alike = [one for one in inner if isinstance(one, dict) and one["type"] == type_["type"]]
+    for entry in ("items", "values"):
+        if entry in type_:
+            return type_ | {entry: first_defaults(type_[entry], [one[entry] for one in alike])}
+    finders, fields = [counterparts(one["fields"]) for one in alike if "fields" in one], []
+    for field in type_.get("fields", ()):
+        known = [one for one in (find(field) for find in finders) if one is not None]
+        came_with = {"default": known[0]["default"]} if known and "default" in known[0] else {}
+        fields.append(field | came_with | {"type": first_defaults(field["type"], [one["type"] for one in known])})
+    return type_ | {"fields": fields} if "fields" in type_ else type_
+
+
 def adapted(values: pl.Expr, old: AvroType, new: AvroType) -> pl.Expr:
     """Kernel: values of an older type as a newer one that reads them: widened, with new fields' defaults, by new names.
+    Types of one layout differ in defaults, docs or symbols, which leave values as they are.
 
     Which changes of a type there can be is said in schemas.rulings.
     """
     was, now = split_nullable(old)[0], split_nullable(new)[0]
-    if was == now:
+    if was == now or polars_type(was) == polars_type(now):
         return values
     match was, now:
         case {"type": "record"}, {"type": "record"}:

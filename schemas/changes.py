@@ -284,22 +284,33 @@ def told(change: Change) -> str:
 def type_told(avro: AvroType) -> str:
     """An Avro type in a word or two."""
     inner, nullable = split_nullable(avro)
-    if isinstance(inner, dict):
-        match inner.get("type"):
-            case "array":
-                word = f"array of {type_told(inner['items'])}"
-            case "map":
-                word = f"map of {type_told(inner['values'])}"
-            case "record":
-                parts = [f"{field['name']}: {type_told(field['type'])}" for field in inner["fields"]]
-                word = f"record of ({', '.join(parts)})"
-            case "enum":
-                word = "enum of " + ", ".join(inner["symbols"])
-            case kind:
-                word = str(inner.get("logicalType") or kind)
-    else:
-        word = str(inner)
+    word = _word(inner) if isinstance(inner, dict) else str(inner)
     return f"{word} or null" if nullable and word != "null" else word
+
+
+def _word(avro: Record) -> str:
+    match avro:
+        case {"type": "array", "items": inner} | {"type": "map", "values": inner}:
+            told = type_told(inner)
+            return f"{avro['type']} of " + (f"({told})" if split_nullable(inner)[1] else told)
+        case {"type": "record", "fields": fields}:
+            return f"record of ({', '.join(field_told(field) for field in fields)})"
+        case {"type": "enum", "symbols": symbols}:
+            return "enum of " + ", ".join(symbols)
+        case {"logicalType": "decimal", "precision": precision}:
+            return f"decimal({precision}, {avro.get('scale', 0)})"
+        case {"logicalType": logical}:
+            return str(logical)
+        case {"type": "fixed", "size": size}:
+            return f"fixed of {size} bytes"
+        case {"type": dict() as inner}:
+            return type_told(inner)
+        case _:
+            return str(avro.get("type"))
+
+
+def field_told(field: Record) -> str:
+    return f"{field['name']}: {type_told(field['type'])}"
 
 
 def join(into: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """Where a table keeps the fields of a contract, and whether contracts that share a table agree on it. Pure.
 
 A column of a plain Delta table never changes its name or its type. So a field gets a column when it is new, and another
-one when what it holds changes its type; a rename keeps the column. See docs/adr/0010.
+one when what it holds changes its type; a rename keeps the column. See docs/adr/0011.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A writer's own reader: its schema with what has no column of its own as text. Pure.
 
-A union of several types has no column in Delta, and decimals of more than 38 digits have none in Polars: such values are
+Delta has no column for a union of several types, and Polars none for decimals of more than 38 digits: such values are
 told as text, from which a strict cast reads them again.
 """
 

@@ -210,8 +210,8 @@ def test_what_has_no_columnar_form_is_refused_and_compared_all_the_same(tmp_path
         read(file, tree)
     assert "r → r" in str(raised.value)
     assert compatibility(tree, tree)["compatible"]
+    enums = [{"type": "enum", "name": f"e{place}", "symbols": ["A"]} for place in range(128)]
     with pytest.raises(ContractError, match="a union of more types than a column can hold"):
-        enums = [{"type": "enum", "name": f"e{place}", "symbols": ["A"]} for place in range(128)]
         one_column(tmp_path, "int", [1], ["int", *enums])
 
 

@@ -121,9 +121,14 @@ def diff(writer: str, reader: tuple[str, ...], mode: Mode | None, machine: bool)
             "more than two schemas", expected="WRITER READER", got=len(versions), hint="--mode compares more"
         )
     verdict = compatibility(*versions) if mode is None else evolution(versions, mode)
-    rows: list[list[object]] = [[i["path"], i["kind"], i["message"]] for i in verdict["incompatibilities"]]
+    files = (writer, *reader)
+    rows: list[list[object]] = []
+    for found in verdict["incompatibilities"]:
+        sides = [] if mode is None else [files[found["writer_version"]], files[found["reader_version"]]]
+        rows.append([*sides, found["path"], found["kind"], found["message"]])
     if rows:
-        output.table("not compatible", ["path", "kind", "why"], rows)
+        heads = [] if mode is None else ["written with", "read with"]
+        output.table("not compatible", [*heads, "path", "kind", "why"], rows)
     elif mode is None:
         output.line("compatible: everything written with the one can be read with the other")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..schemas import shapes
 from ..schemas.avro import AvroType, split_nullable
-from ..schemas.changes import WidenField, field_told, type_told
+from ..schemas.changes import WidenField, default_told, field_told, type_told
 from ..schemas.contract import Contract, Field
 from ..schemas.differences import changes_between, counterparts
 from ..schemas.rulings import Ruling, judge, refuse
@@ -229,7 +228,7 @@ def _as_read(now: AvroType, written: AvroType) -> AvroType:
 def _told_with(field: Mapping[str, Any], value: object) -> dict[str, Any]:
     """A field for telling it: its type, and the value that rows without it read."""
     word = type_told(field["type"])
-    return {**field, "type": f"{word}, null" if value is None else f"{word} = {json.dumps(value)}"}
+    return {**field, "type": f"{word}, null" if value is None else f"{word} = {default_told(value)}"}
 
 
 def _counts(catalog: Catalog, name: str) -> dict[str, int]:

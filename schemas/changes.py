@@ -249,7 +249,7 @@ def told(change: Change) -> str:
     """A change in a few words, as a plan shows it."""
     match change:
         case AddField(_, field):
-            default = f" = {json.dumps(field['default'])}" if "default" in field else ""
+            default = f" = {default_told(field['default'])}" if "default" in field else ""
             return f"add {change.path}: {type_told(field['type'])}{default}"
         case DropField(path):
             return f"drop {path}"
@@ -266,7 +266,7 @@ def told(change: Change) -> str:
         case DropSymbol(path, symbol):
             return f"drop symbol {symbol} of {path}"
         case ChangeDefault(path, default):
-            return f"default of {path}: {json.dumps(default)}"
+            return f"default of {path}: {default_told(default)}"
         case DropDefault(path):
             return f"drop the default of {path}"
         case MakeOptional(path):
@@ -307,6 +307,11 @@ def _word(avro: Record) -> str:
             return type_told(inner)
         case _:
             return str(avro.get("type"))
+
+
+def default_told(default: Any) -> str:
+    """A default as people write it in JSON."""
+    return json.dumps(default, ensure_ascii=False)
 
 
 def field_told(field: Record) -> str:

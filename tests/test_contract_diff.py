@@ -21,8 +21,9 @@ VERSIONS = [
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[str]:
-    paths = [tmp_path / f"v{place}.avsc" for place in range(len(VERSIONS))]
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(f"v{place}.avsc") for place in range(len(VERSIONS))]
     for path, version in zip(paths, VERSIONS, strict=True):
         path.write_text(json.dumps(version))
     return [str(path) for path in paths]
@@ -46,3 +47,9 @@ def test_a_mode_asks_whether_the_last_version_may_follow(files: list[str]) -> No
         (2, 0, "/fields/0/type")
     ]
     assert "--mode" in str(diff(*files)[1])
+
+
+def test_of_many_versions_people_are_told_which_two_do_not_fit(files: list[str]) -> None:
+    done = CliRunner().invoke(contract, ["diff", *files, "--mode", "forward_transitive"], standalone_mode=False)
+    (row,) = [line for line in done.stdout.splitlines() if "TYPE_MISMATCH" in line]
+    assert [part.strip() for part in row.split("\u2502")[1:4]] == ["v2.avsc", "v0.avsc", "/fields/0/type"]

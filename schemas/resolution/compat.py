@@ -22,7 +22,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def compatibility(writer: AvroType, reader: AvroType) -> dict[str, Any]:
-    """Whether `reader` resolves everything that `writer` may have written; both are parsed Avro schemas.
+    """Whether `reader` resolves everything that `writer` may have written; both are schemas, parsed or as JSON text.
 
     Returns `{"compatible": bool, "incompatibilities": [{"path", "kind", "writer", "reader", "message"}]}`: every
     reason, in the reader's order. `path` points into the reader's schema as JSON pointers do, `/fields/0/type`, `/` for

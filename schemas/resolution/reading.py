@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -21,33 +22,44 @@ RUN_ROWS, RUN_BYTES = 250_000, 64 << 20
 READER = "the reader's schema"
 
 
-def read(file: str | Path, reader: AvroType | Path) -> pa.Table:
+def read(file: str | Path | BinaryIO, reader: AvroType | Path) -> pa.Table:
     """The rows of an Avro container file as the reader's schema has them: its fields, names, types and defaults.
 
-    `reader` is a parsed schema, or the path of an .avsc. Runs of blocks are decoded and resolved as columns, one after
-    the other; types become Arrow types as `columns.arrow_type` says.
+    `file` is a path, or a file opened for reading bytes; `reader` a schema, parsed or as JSON text, or the path of an
+    .avsc. Runs of blocks are decoded and resolved as columns, one after the other; types become Arrow types as
+    `columns.arrow_type` says.
 
     Raises:
         ContractError: the schemas do not resolve, or one has no columnar form (it contains itself).
         SourceError: the file is no container, is damaged, or holds a value that the reader's schema has no place for.
         SourceNotFoundError: there is no such file.
     """
-    wanted, path = reader_of(reader), Path(file)
+    wanted = reader_of(reader)
+    if not isinstance(file, str | Path):
+        return _read(file.read(), wanted, "the file")
+    path = Path(file)
     if not path.is_file():
         raise SourceNotFoundError("file not found", where=path, hint="check the path")
     if not path.stat().st_size:
-        raise SourceError("not an Avro container file", where=path, expected="a header", got="an empty file")
+        return _read(b"", wanted, path)
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        header = read_header(data, where=path)
-        if header.codec not in CODECS:
-            raise SourceError("an unknown Avro codec", where=path, expected=", ".join(CODECS), got=header.codec)
-        try:
-            writer = _writer_of(header.schema, wanted)
-            arrays = [resolved(pa.array([], writer.wire.arrow), writer, wanted)]
-        except ReclakeError as error:
-            raise error.within(path) from None
-        for run in _runs(data, header, path):
-            arrays += _run(data, header, run, writer, wanted, path)
+        return _read(data, wanted, path)
+
+
+def _read(data: Bytes, wanted: Record, place: object) -> pa.Table:
+    """A container's bytes; `place` is what errors call it."""
+    if not len(data):
+        raise SourceError("not an Avro container file", where=place, expected="a header", got="an empty file")
+    header = read_header(data, where=place)
+    if header.codec not in CODECS:
+        raise SourceError("an unknown Avro codec", where=place, expected=", ".join(CODECS), got=header.codec)
+    try:
+        writer = _writer_of(header.schema, wanted)
+        arrays = [resolved(pa.array([], writer.wire.arrow), writer, wanted)]
+    except ReclakeError as error:
+        raise error.within(place) from None
+    for run in _runs(data, header, place):
+        arrays += _run(data, header, run, writer, wanted, place)
     return table(arrays)
 
 
@@ -87,10 +99,10 @@ def _writer_of(schema: AvroType, reader: Record) -> Layout:
     return layout_of(record_of(schema, where=where), where=where)
 
 
-def _runs(data: Bytes, header: Header, path: Path) -> Iterator[list[Block]]:
+def _runs(data: Bytes, header: Header, place: object) -> Iterator[list[Block]]:
     """Neighbouring blocks of together at most RUN_ROWS rows and RUN_BYTES bytes, or one that is larger."""
     run: list[Block] = []
-    for block in walk(data, header, where=path):
+    for block in walk(data, header, where=place):
         if run and (block.end_row - run[0].first_row > RUN_ROWS or block.end - run[0].offset > RUN_BYTES):
             yield run
             run = []
@@ -100,21 +112,21 @@ def _runs(data: Bytes, header: Header, path: Path) -> Iterator[list[Block]]:
 
 
 def _run(
-    data: Bytes, header: Header, run: list[Block], writer: Layout, reader: Record, path: Path
+    data: Bytes, header: Header, run: list[Block], writer: Layout, reader: Record, place: object
 ) -> Iterator[pa.StructArray]:
     """A run resolved; block by block where that fails, so that an error names its block."""
     first, last = run[0], run[-1]
     blocks, rows = bytes(data[first.offset : last.end]), last.end_row - first.first_row
-    where = f"{path}, block {first.index}, byte {first.offset}"
+    where = f"{place}, block {first.index}, byte {first.offset}"
     try:
         decoded = decode(blocks, rows, writer.wire, codec=header.codec, sync=header.sync, where=where)
     except SourceError:
         if len(run) == 1:
             raise
         for block in run:
-            yield from _run(data, header, [block], writer, reader, path)
+            yield from _run(data, header, [block], writer, reader, place)
         return
     try:
         yield resolved(decoded, writer, reader)
     except ReclakeError as error:
-        raise error.within(f"{path}, rows {first.first_row} to {last.end_row - 1}") from None
+        raise error.within(f"{place}, rows {first.first_row} to {last.end_row - 1}") from None

@@ -5,6 +5,7 @@ Source: the Avro specification 1.12, "Schema Declaration", "Names", "Aliases" an
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -112,11 +113,16 @@ Type: TypeAlias = Plain | Union
 
 
 def parse(schema: AvroType, *, where: str) -> Type:
-    """The type a parsed .avsc describes. Defaults are kept as they are; `defaults.check` looks at them.
+    """The type of a schema, parsed or as JSON text. Defaults are kept as they are; `defaults.check` looks at them.
 
     Raises:
         ContractError: it is no Avro schema, with the place within it.
     """
+    if isinstance(schema, str) and schema.lstrip()[:1] in ("{", "[", '"'):  # no name begins so
+        try:
+            schema = json.loads(schema)
+        except (ValueError, RecursionError) as error:
+            raise ContractError("not valid JSON", where=where, expected="a schema", got=str(error)) from None
     try:
         return _Parser(where).parse(schema, "", "")
     except RecursionError:

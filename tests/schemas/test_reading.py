@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import itertools
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -282,6 +284,20 @@ def test_many_blocks_of_any_codec_are_read_in_order(tmp_path: Path, codec: str) 
     reader = tmp_path / "reader.avsc"
     reader.write_text('{"type": "record", "name": "r", "fields": [{"name": "a", "type": "double"}]}')
     assert read(str(file), str(reader)).num_rows == read(file, reader).num_rows == 5000
+
+
+def test_an_open_file_is_read_and_schemas_may_be_json_text(tmp_path: Path) -> None:
+    schema = record(field("a", "int"))
+    file = written(tmp_path / "a.avro", schema, [{"a": 1}])
+    with file.open("rb") as opened:
+        assert read(opened, json.dumps(schema)).to_pylist() == [{"a": 1}]
+    for damaged in (b"", file.read_bytes()[:-5]):
+        with pytest.raises(SourceError) as raised:
+            read(io.BytesIO(damaged), schema)
+        assert str(raised.value.where).startswith("the file")
+    assert compatibility('"int"', ' ["null", "long"]') == compatibility("int", ["null", "long"])
+    with pytest.raises(ContractError, match="not valid JSON"):
+        compatibility("int", "{nope")
 
 
 def test_no_rows_and_no_fields_are_kept_apart(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def read_header(data: Bytes, *, where: object) -> Header:
         if at + SYNC_BYTES > len(data):
             raise IndexError
         schema = json.loads(meta["avro.schema"])
-    except (IndexError, KeyError, ValueError, OverflowError) as error:
+    except (IndexError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise SourceError(
             "a damaged Avro header",
             where=where,

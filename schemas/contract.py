@@ -304,13 +304,15 @@ def load(path: Path) -> Contract:
 def read_json(path: Path) -> Any:
     """Parsed JSON of a file, with the path and the place in the error."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark in front
     except FileNotFoundError:
         raise ContractError(
             "file not found", where=path, expected="a JSON file", got="nothing at this path", hint="check the path"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ContractError("not valid JSON", where=path, expected="a JSON document", got=str(error)) from None
+    except RecursionError:
+        raise ContractError("JSON nested too deeply", where=path, hint="give inner types names") from None
 
 
 def shipped(name: str) -> Contract:

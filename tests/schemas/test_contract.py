@@ -124,6 +124,11 @@ def test_a_contract_is_read_from_files_beside_each_other(tmp_path: Path) -> None
     assert (contract.feed, contract.expectations) == ("bootstrap", EVENTS.expectations)
 
 
+def test_a_byte_order_mark_in_front_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "events.avsc").write_text(json.dumps(EVENTS.avro_schema), encoding="utf-8-sig")
+    assert load(tmp_path / "events.avsc").avro_schema == EVENTS.avro_schema
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -131,6 +136,7 @@ def test_a_contract_is_read_from_files_beside_each_other(tmp_path: Path) -> None
         ("gone.avsc", None, "file not found"),
         ("mine.avsc", "{", "not valid JSON"),
         ("mine.avsc", "[]", "not an Avro record"),
+        ("mine.avsc", "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_file_that_holds_no_contract_is_refused(tmp_path: Path, name: str, text: str | None, says: str) -> None:

@@ -325,6 +325,10 @@ def test_files_that_are_damaged_or_are_none_are_told_with_their_place(tmp_path: 
         assert name in str(raised.value.where)
     with pytest.raises(SourceNotFoundError):
         read(tmp_path / "nosuch", schema)
+    deep = written(tmp_path / "deep", schema, [])
+    deep.write_bytes(deep.read_bytes().replace(b'"string"', b"[" * 8) + b"[" * 100_000)
+    with pytest.raises(SourceError, match="damaged Avro header"):
+        read(deep, schema)
     longs = written(tmp_path / "long.avro", "long", [1, 2])
     with pytest.raises(ContractError, match="rows are records"):
         read(longs, schema)

@@ -66,7 +66,7 @@ def plan(catalog: Catalog, contract: Contract) -> Plan:
     if not versions:
         return Plan(following, None, (), (), ())
     last = versions[-1]
-    rulings = judge(changes_between(last, following), last.avro_schema, following.avro_schema, last.kind)
+    rulings = judge(changes_between(last, following), last.in_full, following.in_full, last.kind)
     reader = Reader.of(following, versions if following.version == last.version else [*versions, following])
     rulings = tuple(_checked(catalog, ruling, last, following) for ruling in rulings)
     stored = _stored(catalog, reader, versions) if all(r.verdict == "accept" for r in rulings) else ()

@@ -77,7 +77,11 @@ def to_arrow(avro: AvroType, *, where: str) -> pa.DataType:
 def _complex(avro: dict[str, Any], *, where: str) -> pa.DataType:
     kind, logical = avro.get("type"), avro.get("logicalType")
     if logical == "decimal" and kind in ("bytes", "fixed"):
-        return pa.decimal128(avro["precision"], avro.get("scale", 0))
+        precision, scale = avro.get("precision"), avro.get("scale", 0)
+        if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision <= 38 or not precision:
+            expected, got = '"precision": 1 to 38, "scale": 0 to the precision', f"{precision!r}, {scale!r}"
+            raise ContractError("a decimal that no column holds", where=where, expected=expected, got=got)
+        return pa.decimal128(precision, scale)
     if isinstance(kind, str) and (kind, logical) in LOGICAL:
         return LOGICAL[(kind, str(logical))]
     match kind:

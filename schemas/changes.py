@@ -212,7 +212,7 @@ def changed(contract: Contract, changes: Iterable[Change]) -> Contract:
         ContractError: the result is no contract, or a change names a field that is not there.
     """
     document = contract.to_json()
-    record, mapping, suite = document["avro"], document["policy"].get("mapping"), document["suite"]
+    record, mapping, suite = contract.in_full, document["policy"].get("mapping"), document["suite"]
     for change in changes:
         record = apply(record, change)
         match change:

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from . import avro
+from . import avro, references
 from .errors import ContractError, MappingError
 
 FIELD_ID = "field-id"
@@ -60,7 +60,7 @@ RESERVED: frozenset[str] = frozenset({"known_at", "known_day", "bucket", "ordina
 class Field:
     """One field of a contract. `id` is given once and never reused; a rename keeps it.
 
-    `column` is where the table keeps its values: given once, by name, and kept by a rename (docs/adr/0010).
+    `column` is where the table keeps its values: given once, by name, and kept by a rename (docs/adr/0011).
     """
 
     id: int
@@ -155,7 +155,12 @@ class Contract:
 
     @property
     def avro_schema(self) -> dict[str, Any]:
-        """The Avro record schema as parsed JSON."""
+        """The Avro record schema as parsed JSON; a named type that is used again goes by its name."""
+        return references.by_name(self.in_full)
+
+    @property
+    def in_full(self) -> dict[str, Any]:
+        """The same with every type told where it is used."""
         schema: dict[str, Any] = json.loads(self.record)
         return schema
 
@@ -237,12 +242,7 @@ def parse(
     policy = dict(policy or {})
     unknown = sorted(set(policy) - set(_POLICY))
     if unknown:
-        raise ContractError(
-            "unknown policy entry",
-            where=where,
-            expected=", ".join(_POLICY),
-            got=", ".join(unknown),
-        )
+        raise ContractError("unknown policy entry", where=where, expected=", ".join(_POLICY), got=", ".join(unknown))
     limit = policy.get("quarantine_limit", 1.0)
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
         raise ContractError("not a quarantine limit", where=where, expected="a share from 0 to 1", got=repr(limit))
@@ -254,6 +254,7 @@ def parse(
     kind = _choice(policy, "kind", ("events", "content"), where)
     if policy.get("table", kind) != kind:
         raise ContractError(f"{kind} have one table", where=where, expected=f'"table": "{kind}"', got=policy["table"])
+    record = references.in_full(record, where=where)
     fields = _fields(record, where)
     _check_required(fields, kind, where)
     return Contract(
@@ -309,10 +310,8 @@ def read_json(path: Path) -> Any:
         raise ContractError(
             "file not found", where=path, expected="a JSON file", got="nothing at this path", hint="check the path"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError("not valid JSON", where=path, expected="a JSON document", got=str(error)) from None
-    except RecursionError:
-        raise ContractError("JSON nested too deeply", where=path, hint="give inner types names") from None
 
 
 def shipped(name: str) -> Contract:

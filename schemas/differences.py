@@ -44,7 +44,7 @@ def changes_between(old: Contract, new: Contract) -> tuple[Change, ...]:
     """The changes of the schema from one version of a contract to another, in an order in which `apply` takes them:
     applied to the old schema they give the new one, aliases of the old one kept.
     """
-    return tuple(_records(old.avro_schema, new.avro_schema, ""))
+    return tuple(_records(old.in_full, new.in_full, ""))
 
 
 def type_changes(old: AvroType, new: AvroType, path: str) -> tuple[Change, ...]:
@@ -76,7 +76,7 @@ def refuse_reuse(versions: Sequence[Contract], new: Contract) -> None:
     Raises:
         ContractError: one does: rows, old and still to come, would be read as something else.
     """
-    _refuse([version.avro_schema for version in versions], new.avro_schema, "", f"contract {new.name}")
+    _refuse([version.in_full for version in versions], new.in_full, "", f"contract {new.name}")
 
 
 def _refuse(versions: list[AvroType], new: AvroType, path: str, where: str) -> None:

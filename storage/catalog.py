@@ -253,7 +253,7 @@ class Catalog:
                 )
             refuse_reuse(versions, contract)
             # What is registered is the last version with the changes: names that the field had stay as aliases.
-            record = reduce(apply, changes_between(last, contract), last.avro_schema)
+            record = reduce(apply, changes_between(last, contract), last.in_full)
             policy = contract.to_json()["policy"]
             contract = contracts.parse(contract.name, record, suite=contract.expectations, policy=policy)
             if contract.fingerprint == last.fingerprint:
@@ -277,7 +277,7 @@ class Catalog:
         if following.version > 1:
             last = self.contract(contract.name)
             changes = changes_between(last, following)
-            refuse(judge(changes, last.avro_schema, following.avro_schema, last.kind), last)
+            refuse(judge(changes, last.in_full, following.in_full, last.kind), last)
         return self._add("contracts", following, following.version)
 
     def recipe(self, name: str, version: int | None = None) -> Recipe:

@@ -412,68 +412,6 @@ def test_a_plan_says_what_every_stored_version_reads_as_and_writes_nothing(lake:
     assert (lake.catalog.contract("mine"), lake.catalog.table("events").version) == (last, before)
 
 
-def test_a_default_within_a_record_list_or_map_belongs_to_rows_as_well(lake: Lake) -> None:
-    put(lake, "a", {})
-    items = {"type": "record", "name": "item", "fields": [{"name": "id", "type": "int"}]}
-    cells = {"type": "record", "name": "cell", "fields": [{"name": "c", "type": "int"}]}
-    steps: list[list[Change]] = [
-        [
-            field_of("list", {"type": "array", "items": items}, default=[{"id": 1}]),
-            field_of("map", {"type": "map", "values": ["null", cells]}, default={"k": {"c": 1}}, **{"field-id": 41}),
-        ],
-        [
-            AddField("device", HEIGHT),
-            AddField("list[]", {"name": "q", "type": "int", "default": 7}),
-            AddField("map{}", {"name": "q", "type": ["null", "int"], "default": None}),
-        ],
-        [
-            ChangeDefault("device.h", 20),
-            ChangeDefault("list[].q", 70),
-            ChangeDefault("map{}.q", 70),
-            RenameField("list[].q", "count"),
-        ],
-    ]
-    for number, changes in enumerate(steps):
-        evolve(lake.catalog, changed(lake.catalog.contract("mine"), changes))
-        lake.pin(f"p{number}")
-        assert put(lake, f"b{number}", {}) == (1, 0)
-
-    def check_rows(**how: Any) -> None:
-        for name, device, each in (("a", 2, 7), ("b0", 2, 7), ("b1", 2, 7), ("b2", 20, 70)):
-            if how and name != "a":
-                break
-            row = read(lake, name, **how)
-            assert row["device"]["h"] == device, name
-            assert row["list"] == [{"id": 1, "count": each}], name
-            assert row["map"] == {"k": {"c": 1, "q": 70 if name == "b2" else None}}, name
-
-    check_rows()
-    check_rows(pin="p0", newest=True)
-    compact(lake.catalog.table("events"))
-    check_rows()
-    planned = plan(lake.catalog, lake.catalog.contract("mine"))
-    told = {f.field: f.reads_as for f in planned.stored[1].fields}
-    assert told["device"] == "device: record of (os: string, w: int, h: int = 2) or null"
-    assert told["list"] == "list: array of record of (id: int, count: int = 7)"
-    assert told["map"] == "map: map of (record of (c: int, q: int or null, null) or null)"
-
-
-def test_a_type_that_does_not_become_another_is_told_with_what_tells_them_apart(lake: Lake) -> None:
-    def money(scale: int) -> dict[str, Any]:
-        return {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": scale}
-
-    fixed = {"type": "fixed", "name": "x", "size": 3}
-    more = [field_of("d", money(2), default="\u0000"), field_of("x", fixed, default="abc", **{"field-id": 41})]
-    evolve(lake.catalog, changed(MINE, more))
-    last = lake.catalog.contract("mine")
-    for change, says in (
-        (RetypeField("d", money(3)), "decimal(9, 2) does not become decimal(9, 3)"),
-        (RetypeField("x", fixed | {"size": 4}), "fixed of 3 bytes does not become fixed of 4 bytes"),
-    ):
-        with pytest.raises(ContractError, match=re.escape(says)):
-            evolve(lake.catalog, changed(last, [change]))
-
-
 def test_the_same_file_again_is_no_new_version_though_it_lacks_the_alias(lake: Lake) -> None:
     record = changed(MINE, [RenameField("tab", "page")]).avro_schema
     for one in record["fields"]:

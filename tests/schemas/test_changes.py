@@ -25,6 +25,7 @@ from reclake.schemas.changes import (
     apply,
     changed,
     told,
+    type_told,
 )
 from reclake.schemas.contract import Contract, parse, shipped
 from reclake.schemas.differences import changes_between, refuse_reuse
@@ -164,3 +165,15 @@ def test_ids_and_names_of_fields_that_were_are_not_given_again(steps: Any, last:
 def test_a_field_may_get_back_a_name_that_was_its_own() -> None:
     before = versions([RenameField("note", "text")], [RenameField("text", "words")])
     refuse_reuse(before, changed(before[-1], [RenameField("words", "note")]))
+
+
+def test_types_are_told_with_what_tells_them_apart() -> None:
+    money = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+    for avro, words in (
+        (money, "decimal(9, 2)"),
+        (["null", {"type": "fixed", "name": "x", "size": 3}], "fixed of 3 bytes or null"),
+        ({"type": "array", "items": ["null", "int"]}, "array of (int or null)"),
+        ({"type": {"type": "map", "values": money}}, "map of decimal(9, 2)"),
+        ({"type": "long", "logicalType": "timestamp-micros"}, "timestamp-micros"),
+    ):
+        assert type_told(avro) == words

@@ -136,7 +136,7 @@ def test_a_byte_order_mark_in_front_is_no_part_of_a_file(tmp_path: Path) -> None
         ("gone.avsc", None, "file not found"),
         ("mine.avsc", "{", "not valid JSON"),
         ("mine.avsc", "[]", "not an Avro record"),
-        ("mine.avsc", "[" * 100_000, "nested too deeply"),
+        ("mine.avsc", "[" * 100_000, "not valid JSON"),
     ],
 )
 def test_a_file_that_holds_no_contract_is_refused(tmp_path: Path, name: str, text: str | None, says: str) -> None:

@@ -35,6 +35,12 @@ class Cache:
     folder: str | os.PathLike[str]
     bytes: int
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.bytes, int) or self.bytes < 0:
+            raise FeedError(
+                "not a size for a cache", expected="a number of bytes, such as 50 << 30", got=repr(self.bytes)
+            )
+
 
 class OpenShard:
     """A shard mapped into memory. What was read of it stays mapped, also when it is closed or the file deleted."""
@@ -121,7 +127,14 @@ class CachedFiles:
         self._uri = uri.partition("?")[0].rstrip("/")
         self._cache = Path(cache.folder)
         self._bytes = cache.bytes
-        self._cache.mkdir(parents=True, exist_ok=True)
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                pass
+        except OSError as error:
+            raise FeedError(
+                "the cache cannot be written", where=self._cache, expected="a folder of this machine", got=str(error)
+            ) from error
 
     @property
     def where(self) -> str:

@@ -83,6 +83,7 @@ class Batch:
                a column
     padding:   how many of the last samples came before in this epoch, and fill the batch
     state:     of the feed behind this batch: JSON values for `Feed.load_state_dict`
+    spent:     seconds by stage that another process took for it, for `Feed.stats` here
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Batch:
         "inverse",
         "negatives",
         "padding",
+        "spent",
         "state",
     )
 
@@ -119,6 +121,7 @@ class Batch:
         self.negatives: dict[str, AnyArray] = {}
         self.padding = padding
         self.state = dict(state or {})
+        self.spent: dict[Any, float] = {}
 
     def __getitem__(self, name: str) -> AnyArray:
         return self._columns[name]
@@ -223,7 +226,7 @@ class Batch:
         other.history = {name: jagged.map(change) for name, jagged in self.history.items()}
         other.inverse = None if self.inverse is None else change(self.inverse)
         other.negatives = {name: change(array) for name, array in self.negatives.items()}
-        other.padding, other.state = self.padding, self.state
+        other.padding, other.state, other.spent = self.padding, self.state, self.spent
         return other
 
     def _sent(self, array: Any) -> AnyArray:

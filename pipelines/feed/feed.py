@@ -18,7 +18,7 @@ from .negatives import Negatives, Sampler
 from .pool import Reading
 from .reader import Epoch, Reader, Request
 from .selection import SamplePlan, select
-from .stats import Stats
+from .stats import Stage, Stats
 from .windows import Buffers
 
 STATE_VERSION = 2
@@ -195,10 +195,17 @@ class Feed:
         """
         from .torch_data import loader
 
-        return loader(self, num_workers, more)
+        return loader(self, self._stats, num_workers, more)
+
+    def seconds(self) -> dict[Stage, float]:
+        """Seconds by stage so far."""
+        return self._stats.seconds()
 
     def stats(self) -> dict[str, Any]:
-        """Counts, seconds by stage, and which stage the trainer waits for; see `feed.stats.Stats`."""
+        """Counts, seconds by stage, and which stage the trainer waits for; see `feed.stats.Stats`.
+
+        Under `torch_loader` too, where worker processes send what they took with each batch.
+        """
         return self._stats.summary()
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,18 +54,7 @@ class Reader:
     def batches(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """The batch of each request, in order."""
         ahead = self._now(requests) if self._workers == 0 else self._ahead(requests)
-        with closing(ahead):
-            while True:
-                with self._stats.timed("wait"):
-                    batch = next(ahead, None)
-                if batch is None:
-                    return
-                self._stats.count(len(batch), batch.event_count)
-                began = time.perf_counter()
-                try:
-                    yield batch
-                finally:
-                    self._stats.add("away", time.perf_counter() - began)
+        yield from self._stats.watched(ahead)
 
     def _pieces(self, request: Request) -> list[tuple[int, Piece]]:
         return [

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
+from .batch import Batch
+
 Stage = Literal["read", "arrange", "cut", "wait", "away"]
+# What a feed's own time goes into; the other two are the trainer's.
+MADE: tuple[Stage, ...] = ("read", "arrange", "cut")
 # A trainer that waits less than this share of its time is not held up.
 STALL = 0.05
 
@@ -48,6 +52,28 @@ class Stats:
             self._counts["samples"] += samples
             self._counts["events"] += events
 
+    def seconds(self) -> dict[Stage, float]:
+        """What was counted so far, by stage."""
+        with self._lock:
+            return dict(self._seconds)
+
+    def watched(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+        """The batches, as a trainer asks for them: how long it waits for each, and is away with it."""
+        with closing(batches):
+            while True:
+                with self.timed("wait"):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                for stage, seconds in batch.spent.items():
+                    self.add(stage, seconds)
+                self.count(len(batch), batch.event_count)
+                began = time.perf_counter()
+                try:
+                    yield batch
+                finally:
+                    self.add("away", time.perf_counter() - began)
+
     def summary(self) -> dict[str, Any]:
         """Counts, seconds, `busy` (the share of time the trainer did not wait) and `stall`.
 
@@ -58,7 +84,6 @@ class Stats:
             seconds, counts = dict(self._seconds), dict(self._counts)
         whole = seconds["wait"] + seconds["away"]
         busy = seconds["away"] / whole if whole else 1.0
-        made: list[Stage] = ["read", "arrange", "cut"]
-        slowest = max(made, key=lambda stage: seconds[stage])
+        slowest = max(MADE, key=lambda stage: seconds[stage])
         stall = slowest if busy < 1 - STALL else None
         return counts | {"seconds": seconds, "busy": busy, "stall": stall}

@@ -7,11 +7,12 @@ load off the trainer's process, but threads (`Feed(workers=…)`) share what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 from typing import Any, Protocol
 
 from .batch import Batch
+from .stats import MADE, Stage, Stats
 
 
 class Feed(Protocol):
@@ -25,6 +26,7 @@ class Feed(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def seconds(self) -> dict[Stage, float]: ...
 
 
 @cache
@@ -34,9 +36,9 @@ def _dataset_class() -> Any:
     class FeedDataset(IterableDataset[Batch]):
         """Batches of torch tensors, for `DataLoader(dataset, batch_size=None)`.
 
-        Under a plain DataLoader with workers this process's feed does not move by itself: call `feed.load_state_dict`
-        with the state of the last batch, or `feed.set_epoch`, before the next loop. (`Feed.torch_loader` does.) A
-        StatefulDataLoader keeps the state of each worker in its own.
+        With workers this process's feed does not move by itself, and each loop's workers begin where it stands: call
+        `feed.set_epoch` before each loop, as with torch's DistributedSampler. (`Feed.torch_loader` moves it.) What a
+        StatefulDataLoader was given to resume from goes before that.
         """
 
         def __init__(self, feed: Feed) -> None:
@@ -50,8 +52,12 @@ def _dataset_class() -> Any:
                     yield batch.to_torch()
                 return
             # The place is fixed while the loop runs: what is behind it is `_made` of this worker's batches.
+            before = self.feed.seconds()
             for batch in self.feed.every(worker.id + self._made * worker.num_workers, worker.num_workers):
                 self._made += 1
+                now = self.feed.seconds()
+                batch.spent = {stage: now[stage] - before[stage] for stage in MADE}
+                before = now
                 yield batch.to_torch()
             self.feed.set_epoch(self.feed.epoch + 1)
             self._made = 0
@@ -77,8 +83,9 @@ def as_dataset(feed: Feed) -> Any:
 class Loader:
     """A torch DataLoader over a feed, which the feed follows."""
 
-    def __init__(self, feed: Feed, num_workers: int, more: Mapping[str, Any]) -> None:
+    def __init__(self, feed: Feed, stats: Stats, num_workers: int, more: Mapping[str, Any]) -> None:
         self._feed = feed
+        self._stats = stats
         self._workers = num_workers
         self._more = more
 
@@ -86,6 +93,10 @@ class Loader:
         return len(self._feed)
 
     def __iter__(self) -> Iterator[Batch]:
+        made = self._made()
+        return self._stats.watched(made) if self._workers else made
+
+    def _made(self) -> Generator[Batch, None, None]:
         from torch.utils.data import DataLoader
 
         dataset = as_dataset(self._feed)
@@ -95,6 +106,6 @@ class Loader:
             yield batch
 
 
-def loader(feed: Feed, num_workers: int, more: Mapping[str, Any]) -> Loader:
+def loader(feed: Feed, stats: Stats, num_workers: int, more: Mapping[str, Any]) -> Loader:
     """See `Feed.torch_loader`."""
-    return Loader(feed, num_workers, more)
+    return Loader(feed, stats, num_workers, more)

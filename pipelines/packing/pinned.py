@@ -6,17 +6,19 @@ fingerprint, order, vocabularies and codes. A chunk is made by the same kernel w
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ...schemas.errors import FeedError
 from ...storage.locks import deriving
 from ...storage.shard_arrays import Array, rows_of
 from ...storage.shard_files import LocalFiles
@@ -95,6 +97,7 @@ class PinnedShards(ShardSet):
                 rows = self._coded.rows(part)
                 planner.add(rows, window=part.window)
                 users.append(rows["user_id"].to_numpy())
+        self._process = os.getpid()
         self._users = users
         self._part_rows = np.concatenate([[0], np.cumsum([len(each) for each in users])])
         self.where = f"pin {pin} of {catalog.root}"
@@ -111,7 +114,19 @@ class PinnedShards(ShardSet):
         length: int | None = None,
         into: Mapping[str, Array] | None = None,
     ) -> Chunk:
-        """Make one chunk from the lake's tables."""
+        """Make one chunk from the lake's tables.
+
+        Raises:
+            FeedError: in a process that was forked: the libraries that read tables live in threads, which it lacks.
+        """
+        if os.getpid() != self._process:
+            raise FeedError(
+                "a pin cannot be read in a process that was forked",
+                where=self.where,
+                expected="threads (workers=2), or processes that are spawned",
+                got="a forked process",
+                hint='torch_loader(2, multiprocessing_context="spawn"), or pack the samples',
+            )
         begin, end = int(self._chunk_rows[chunk]), int(self._chunk_rows[chunk + 1])
         first = int(np.searchsorted(self._part_rows, begin, side="right")) - 1
         last = int(np.searchsorted(self._part_rows, end, side="left"))
@@ -122,6 +137,9 @@ class PinnedShards(ShardSet):
         ).combine_chunks()
         rows = rows_of(table, self._structs(samples, history, length), f"{self.where}, chunk {chunk}")
         return self._chunk(rows, self.manifest.shards[0], chunk, into or {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_process": os.getpid()})
 
     def _rows(self, number: int, begin: int, end: int) -> pa.Table:
         """Rows [begin, end) of a part: those of their users are made, which are a few more at most."""

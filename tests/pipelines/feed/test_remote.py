@@ -110,6 +110,15 @@ def test_a_remote_set_needs_a_cache(shards: Path) -> None:
         read(shards.as_uri())
 
 
+def test_a_cache_that_cannot_be_is_refused_at_once(shards: Path, tmp_path: Path) -> None:
+    for size in ("50GB", -1):
+        with pytest.raises(FeedError, match="not a size for a cache"):
+            Cache(tmp_path, size)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(FeedError, match=r"the cache cannot be written[\s\S]*file/cache"):
+        read(shards.as_uri(), Cache(tmp_path / "file" / "cache", 1 << 30))
+
+
 @pytest.mark.slow
 def test_processes_share_a_cache_that_is_far_too_small(shards: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", READER, shards.as_uri(), str(tmp_path / "cache"), "30000"]

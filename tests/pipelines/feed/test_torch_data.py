@@ -37,6 +37,16 @@ def test_a_loader_works_with_spawned_workers(shards: Path, feed_of: Fixture, con
     assert [contents(b) for b in loader] == [contents(b) for b in feed_of(shards, where="seen > 3")]
 
 
+def test_a_loader_counts_what_its_workers_did(shards: Path, feed_of: Fixture) -> None:
+    feed = feed_of(shards)
+    batches = list(feed.torch_loader(2))
+    stats = feed.stats()
+    assert (stats["batches"], stats["samples"]) == (len(batches), feed.samples)
+    assert min(stats["seconds"].values()) > 0
+    assert stats["busy"] < 0.95, "it does nothing else than wait"
+    assert stats["stall"] == max(("read", "arrange", "cut"), key=lambda stage: float(stats["seconds"][stage]))
+
+
 def test_a_loader_is_resumed_in_the_middle_with_other_workers(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
     whole = feed_of(shards)
     expected = ids(whole) + ids(whole)
@@ -70,6 +80,33 @@ def test_a_stateful_data_loader_resumes(shards: Path, feed_of: Fixture, ids: Fix
         resumed = made()
         resumed.load_state_dict(state)
         assert got + ids(resumed) == whole
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 under torch 2.13
+def test_each_epoch_of_a_stateful_data_loader_is_another_and_is_resumed(
+    shards: Path, feed_of: Fixture, ids: Fixture
+) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    alone = feed_of(shards)
+    expected = [ids(alone) for _ in range(3)]
+
+    def made() -> tuple[Any, Any]:
+        feed = feed_of(shards)
+        return feed, stateful.StatefulDataLoader(feed.torch_dataset(), batch_size=None, num_workers=2)
+
+    feed, loader = made()
+    got = ids(loader)
+    feed.set_epoch(1)
+    loop = iter(loader)
+    second = ids(islice(loop, 5))
+    state = loader.state_dict()
+    del loop
+    feed, loader = made()
+    loader.load_state_dict(state)
+    feed.set_epoch(1)
+    second += ids(loader)
+    feed.set_epoch(2)
+    assert [got, second, ids(loader)] == expected
 
 
 def test_tensors_are_padded_and_nested_as_arrays_are(shards: Path, feed_of: Fixture) -> None:

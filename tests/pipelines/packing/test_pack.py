@@ -28,7 +28,7 @@ from reclake.pipelines.packing.rows import encode_strings, pack_bucket, row_star
 from reclake.quality.gate import record
 from reclake.schemas import recipe as recipes
 from reclake.schemas import shapes
-from reclake.schemas.errors import PinError, RecipeError, ShardError, StorageError
+from reclake.schemas.errors import FeedError, PinError, RecipeError, ShardError, StorageError
 from reclake.storage import shard_content
 from reclake.storage.catalog import Catalog
 from reclake.storage.shard_content import Content, array_name, sums_name
@@ -415,6 +415,17 @@ def test_a_feed_straight_from_a_pin_gives_the_batches_of_its_shards(
     again = pickle.loads(pickle.dumps(pinned))
     packed.load_state_dict(again.state_dict())
     same(next(iter(again)), next(iter(packed)))
+
+
+def test_a_pin_is_not_read_in_a_forked_process_and_the_error_says_what_to_do(
+    lake: tuple[Catalog, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked process has none of the threads in which tables are read; one that was given the feed has its own."""
+    feed = reclake.Lake(lake[0]).feed("mine", pin="p", batch_size=64, seed=3)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(FeedError, match=r"forked[\s\S]*spawn"):
+        next(iter(feed))
+    assert len(next(iter(pickle.loads(pickle.dumps(feed))))) == 64
 
 
 def test_what_stands_beside_pinned_shards_goes_with_them(lake: tuple[Catalog, Any]) -> None:

@@ -2,8 +2,9 @@
 
 It trusts neither the order of the timelines nor how samples were assembled. Per user it takes the greatest known_at and
 the greatest event_time of all events before each ordinal, so that one comparison a sample is a comparison with each
-event before its `seen`: a window of whatever length is among them. What cannot be compared, because something is
-missing, is not proved, and counts as broken.
+event before its `seen`: a window of whatever length is among them. Nor does it trust what timelines say of an event:
+the log of events has to say the same. What cannot be compared, because something is missing, is not proved, and counts
+as broken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import polars as pl
 
 from ..schemas.errors import PinError
 from ..schemas.recipe import Recipe
+from ..schemas.times import from_us
 from ..storage.catalog import Catalog
+from ..storage.pins import Pin
 from .doctor import Finding
 from .reading import rows_of
 from .run import Run
@@ -59,7 +62,28 @@ def audit(catalog: Catalog, pin: str, *, run: Run | None = None) -> list[Finding
         samples = rows_of(catalog, f"samples/{recipe.name}", pin=pinned)
         timelines = rows_of(catalog, "timelines", pin=pinned, names=recipe.match)
         found += _of_recipe(recipe, samples, timelines, range(catalog.buckets), run)
-    return found
+    return [*found, *_as_written(catalog, pinned)]
+
+
+def _as_written(catalog: Catalog, pin: Pin) -> Iterator[Finding]:
+    """Of each user the events of the timelines are those of the log, by a sum of their digests."""
+    if pin.tables.get("events", -1) < 0 or pin.sealed_through_us is None:
+        return
+    names = ("event_id", "user_id", "event_time", "available_at", "known_at")
+    of_user = [pl.len().alias("events"), pl.struct(names).hash().sum().alias("digest")]
+    events, timelines = (
+        rows_of(catalog, table, pin=pin, only=names).select(names) for table in ("events", "timelines")
+    )
+    written = events.filter(pl.col("known_at") < from_us(pin.sealed_through_us)).group_by("user_id").agg(of_user)
+    both = written.join(timelines.group_by("user_id").agg(of_user), on="user_id", how="full", coalesce=True).collect()
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"{name}_right")) for name in ("events", "digest"))
+    off = both.filter(~same)["user_id"].sort()
+    shown = f", such as user {off[0]}" if len(off) else ""
+    yield Finding(
+        "timelines hold the events that were written, with their times",
+        not len(off),
+        f"{both['events'].sum():,} events of {both.height:,} users, {len(off):,} users off{shown}",
+    )
 
 
 def _of_recipe(

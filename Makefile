@@ -70,4 +70,6 @@ $(DEMO): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c storage/_
 $(ALL): $(MADE) pyproject.toml constraints.txt pipelines/feed/_copy.c storage/_pages.c
 	@echo "installing reclake with everything that tests and benchmarks need into $(VENV) (some minutes)"
 	@$(INSTALL) --editable '.[$(ALL_EXTRAS)]'
+	@# By itself, since it asks for the kernels by the name of their build for CUDA; the one for the CPU has another.
+	@$(INSTALL) --no-deps torchrec fbgemm-gpu-cpu || echo "no TorchRec for this machine: its tests will be skipped"
 	@touch $(DEMO) $@

@@ -200,8 +200,12 @@ class Batch:
     def keyed_jagged(self, *fields: str) -> AnyArray:
         """The histories of some fields of one type as a TorchRec KeyedJaggedTensor. After to_torch().
 
+        Of a deduplicated batch it holds each distinct window once and, as its inverse_indices, `inverse` for every
+        key: an EmbeddingBagCollection looks each window up once and gives (B, …) as without.
+
         Raises:
             MissingExtraError: torchrec is not installed.
+            FeedError: the fields are of different types: one tensor holds all their values.
         """
         try:
             from torchrec import KeyedJaggedTensor
@@ -211,11 +215,27 @@ class Batch:
             ) from error
         import torch
 
-        histories = [self.history[name] for name in fields]
+        keys, histories = list(fields), [self.history[name] for name in fields]
+        types = {name: str(jagged.values.dtype) for name, jagged in zip(keys, histories, strict=True)}
+        if len(set(types.values())) > 1:
+            raise FeedError(
+                "one KeyedJaggedTensor holds fields of one type",
+                got=", ".join(f"{name}: {kind}" for name, kind in types.items()),
+                hint="make one for each type",
+            )
+        distinct = (
+            {}
+            if self.inverse is None
+            else {
+                "stride_per_key_per_rank": [[len(jagged.lengths)] for jagged in histories],
+                "inverse_indices": (keys, self.inverse.expand(len(keys), -1)),
+            }
+        )
         return KeyedJaggedTensor(
-            keys=list(fields),
+            keys=keys,
             values=torch.cat([jagged.values for jagged in histories]),
             lengths=torch.cat([jagged.lengths for jagged in histories]),
+            **distinct,
         )
 
     def _changed(self, change: Change, device: Any) -> Self:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reclake.schemas.errors import FeedError
+
 torch = pytest.importorskip("torch")
 # Machines with one core: torch warns of more workers than cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -134,6 +136,23 @@ def test_histories_become_a_keyed_jagged_tensor(shards: Path, feed_of: Fixture) 
     assert keyed.keys() == ["item_id", "event_time"]
     assert torch.equal(keyed["item_id"].values(), batch.history["item_id"].values)
     assert torch.equal(keyed["event_time"].lengths(), batch.history["event_time"].lengths)
+    with pytest.raises(FeedError, match=r"event_type: torch\.int32"):
+        batch.keyed_jagged("item_id", "event_type")
+
+
+def test_distinct_histories_are_embedded_once_and_given_to_every_sample(shards: Path, feed_of: Fixture) -> None:
+    pytest.importorskip("torchrec")
+    from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+
+    plain, distinct = (next(iter(feed_of(shards, deduplicate=deduplicate))).to_torch() for deduplicate in (False, True))
+    assert distinct.dedup_factor > 1
+    for batch in (plain, distinct):
+        batch.history["item_id"].values.remainder_(50)
+    table = EmbeddingBagConfig(name="item_table", num_embeddings=50, embedding_dim=4, feature_names=["item_id"])
+    bags = EmbeddingBagCollection(tables=[table])
+    of_plain, of_distinct = (bags(batch.keyed_jagged("item_id")).values() for batch in (plain, distinct))
+    assert of_plain.shape == (len(plain), 4)
+    assert torch.equal(of_plain, of_distinct)
 
 
 RANK = """

@@ -1,7 +1,7 @@
 """Takes the pictures of this folder from real reports in a headless Chromium: python docs/images/take.py
 
 Needs what `make setup` installs, and Debian's chromium. The pictures are of two simulated weeks, whose JSON lines are
-malformed every third day. With --demo DIR, the folder of a demo, its report is taken too.
+malformed every third day. With the folders of demos, of the simulator and of KuaiRand, their reports are taken too.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def main() -> None:
     """Take them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path, help="the folder of a demo, whose report is taken too")
-    demo = parser.parse_args().demo
+    parser.add_argument("--kuairand", type=Path, help="the folder of a demo on KuaiRand, of whose report the model is")
+    demos = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, browsing() as (page, _):
         html = quality(Path(folder))
         take(page, html, HERE / "quality.png", first="body", last="#quarantine", height=1500)
@@ -86,8 +87,11 @@ def main() -> None:
         take(page, html, HERE / "quality-checks.png", first="#checks", last="#checks", height=760, dark=True)
         take(page, html, HERE / "quality-commits.png", first="#verdicts", last="#verdicts", height=520)
         take(page, data_docs(Path(folder)), HERE / "data-docs.png", first="body", last="main", height=900)
-        if demo is not None:
-            take(page, demo / "report.html", HERE / "report.png", first="body", last="#quality", height=1300)
+        if demos.demo is not None:
+            take(page, demos.demo / "report.html", HERE / "report.png", first="body", last="#quality", height=1300)
+        if demos.kuairand is not None:
+            html = demos.kuairand / "report.html"
+            take(page, html, HERE / "report-model.png", first="#model", last="#model", height=900)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ BOUNDED = ("bucket", "user_id")  # the columns by whose bounds readers leave fil
 # there would take it for the newest, and commit where no reader looks. It takes none that is younger than a day
 # (upkeep.LOG_HOURS), so who has looked within the hour has missed nothing, and who has not opens the table afresh.
 FOLLOWED_S = 3600.0
+# The names of a folder that others add to are not read in one instant: of entries that come meanwhile, a later one may
+# be seen and an earlier one not. Looked at again it is whole, unless an entry is really gone.
+_LOOKS = 6
+_FIRST_WAIT_S = 0.005  # doubled each time: 0.16 s in all
 _CHUNKS = 64
 _OLDER = 8  # versions before the newest that are kept
 _KEPT = threading.local()
@@ -74,11 +79,10 @@ def open_table(root: Place, version: int | None = None) -> DeltaTable:
         StorageError: nothing was ever written to the table, or its log is damaged.
         PinError: that version is gone.
     """
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return persistently(root, lambda: DeltaTable(str(root), version=version, storage_options=options_of(root)))
+        return persistently(root, lambda: _listed(root, version))
     except TableNotFoundError:
         raise StorageError("the table is empty: nothing was ever written to it", where=root) from None
     except DeltaError as error:
@@ -98,6 +102,23 @@ def open_table(root: Place, version: int | None = None) -> DeltaTable:
             expected=f"version {version}",
             got=str(error).splitlines()[0],
         ) from error
+
+
+def _listed(root: Place, version: int | None) -> DeltaTable:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    def look() -> DeltaTable:
+        return DeltaTable(str(root), version=version, storage_options=options_of(root))
+
+    for number in range(_LOOKS - 1):
+        try:
+            return look()
+        except DeltaError as error:
+            if "found gap" not in str(error):
+                raise
+        time.sleep(_FIRST_WAIT_S * 2**number)
+    return look()
 
 
 def version(root: Place) -> int:

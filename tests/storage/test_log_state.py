@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from reclake.quality import gate
+from reclake.schemas.errors import StorageError
 from reclake.storage import log
 from reclake.storage.table import Commit, Layout, Table
 
@@ -108,3 +110,19 @@ def test_drafts_of_killed_writers_are_removed_and_those_that_get_their_name_mean
     os.utime(folder / ".killed.draft", (1, 1))
     assert log.discard_staged(tmp_path, before_s=1000) == 1
     assert sorted(path.name for path in folder.glob(".*.draft")) == [".named.draft", ".young.draft"]
+
+
+def test_an_entry_that_one_listing_of_the_log_missed_is_seen_by_the_next(tmp_path: Path) -> None:
+    table = Table(tmp_path / "t", "t", Layout((), ("user_id",)))
+    table.create(SCHEMA)
+    for _ in range(4):
+        append(table, random.Random(1))
+    entry, aside = table.root / "_delta_log" / f"{2:020}.json", tmp_path / "aside"
+    entry.rename(aside)
+    back = threading.Timer(0.03, aside.rename, [entry])
+    back.start()
+    assert log.open_table(table.root).version() == 4
+    back.join()
+    entry.unlink()
+    with pytest.raises(StorageError, match="whole log"):
+        log.open_table(table.root)

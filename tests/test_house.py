@@ -310,13 +310,20 @@ def test_every_package_and_data_file_is_listed_for_the_wheel() -> None:
     assert not data - covered, f"not in [tool.setuptools.package-data]: {sorted(map(str, data - covered))}"
 
 
+def headings(page: str) -> list[str]:
+    """The anchors of a page: its headings in small letters, without marks, with hyphens for spaces."""
+    found = re.findall(r"(?m)^#+ (.*)$", page)
+    return ["#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found]
+
+
 def test_links_of_pages_lead_somewhere_and_decisions_have_numbers_of_their_own() -> None:
+    pages = {page: (CHECKOUT / page).read_text(encoding="utf-8") for page in FILES if page.suffix == ".md"}
     nowhere = [
-        f"{page}: {link}"
-        for page in FILES
-        if page.suffix == ".md"
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (CHECKOUT / page).read_text(encoding="utf-8"))
-        if not (CHECKOUT / page.parent / link).exists()
+        f"{page}: {link}{anchor}"
+        for page, text in pages.items()
+        for link, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(#[^)]*)?\)", text)
+        if not (to := (CHECKOUT / page.parent / link) if link else CHECKOUT / page).exists()
+        or (anchor and anchor not in headings(to.read_text(encoding="utf-8")))
     ]
     assert nowhere == []
     numbers = [page.name[:4] for page in FILES if page.parts[:2] == ("docs", "adr")]

@@ -91,7 +91,7 @@ def main() -> None:
             take(page, demos.demo / "report.html", HERE / "report.png", first="body", last="#quality", height=1300)
         if demos.kuairand is not None:
             html = demos.kuairand / "report.html"
-            take(page, html, HERE / "report-model.png", first="#model", last="#model", height=900)
+            take(page, html, HERE / "report-model.png", first="#model", last="#model", height=1000)
 
 
 if __name__ == "__main__":

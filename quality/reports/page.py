@@ -280,7 +280,7 @@ tr:last-child td{border-bottom:0}
 td.code,td.name,td.check,td.row,code{font:14px/1.45 ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .empty{padding:18px 20px;border:1.5px dashed var(--line);border-radius:10px;color:var(--soft)}.empty p{margin:0 0 8px}
 .empty code{display:inline-block;padding:4px 10px;border-radius:6px;background:var(--paper);color:var(--ink)}
-@media screen and (max-width:1160px){.wide svg{width:1040px}}
+@media screen and (max-width:1000px){.wide svg{width:1040px}}
 @media screen and (max-width:760px){table.cards thead{display:none}table.cards tr{display:block;padding:10px 0;
 border-bottom:1px solid var(--line)}table.cards td{display:grid;grid-template-columns:112px 1fr;gap:10px;padding:3px 0;
 border:0;text-align:left;white-space:normal}table.cards td.row,table.cards td.code{white-space:pre-line}

@@ -58,7 +58,15 @@ def list_(
             "why", ["check", "column", "expected", "got, e.g.", "events"], [list(r) for r in reasons.iter_rows()]
         )
         output.line(f"one of them: reclake quarantine show {lake} {rows['quarantine_id'][0]}")
-    output.result({"rows": rows.height, "sources": sources.to_dicts(), "reasons": reasons.to_dicts()})
+    one = rows["quarantine_id"].head(1).to_list()
+    output.result(
+        {
+            "rows": rows.height,
+            "sources": sources.to_dicts(),
+            "reasons": reasons.to_dicts(),
+            "one_of_them": [*one, None][0],
+        }
+    )
 
 
 @quarantine.command()
@@ -147,4 +155,7 @@ def replay(lake: str, contract: str, machine: bool) -> None:
         f"replay  {count(result.read)} quarantined = {count(result.admitted)} admitted"
         f" + {count(result.quarantined)} still quarantined + {count(result.duplicates)} duplicates"
     )
+    output.findings(result.findings)
+    if result.quarantined:
+        output.line(f"        more: reclake quarantine list {lake} --contract {contract}")
     output.result({"step": "replay"} | plain(result))

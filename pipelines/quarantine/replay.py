@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
+from ...quality.findings import Finding, findings, merged
 from ...schemas import shapes
 from ...schemas.errors import CommitConflictError
 from ...storage.catalog import Catalog, replay_cursor
@@ -32,13 +33,17 @@ _RANK = {"duplicate": 0, "admitted": 1, "quarantined": 2}  # of a row's events t
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What one replay did, in quarantined events: read = admitted + quarantined (again) + duplicates."""
+    """What one replay did, in quarantined events: read = admitted + quarantined (again) + duplicates.
+
+    `findings`: why those that are quarantined still are, worst first.
+    """
 
     read: int
     admitted: int
     quarantined: int
     duplicates: int
     version: int
+    findings: tuple[Finding, ...] = ()
 
 
 def outstanding(catalog: Catalog, contract: str | None = None) -> pl.DataFrame:
@@ -63,9 +68,12 @@ def replay(
         recover(catalog, target.table, cursor, target.table.transaction(cursor) or 0)
         ids = waiting(catalog, contract_name).sort(_OLDEST).select("quarantine_id").collect().to_series()
         done: dict[str, int] = {}
+        found: list[tuple[Finding, ...]] = []
         for start in range(0, len(ids), batch_rows):
             run.progress(f"replay {contract_name}, rows", start, len(ids))
-            for outcome, rows in _replay_batch(target, ids[start : start + batch_rows], run).items():
+            outcomes_of_batch, findings_of_batch = _replay_batch(target, ids[start : start + batch_rows], run)
+            found.append(findings_of_batch)
+            for outcome, rows in outcomes_of_batch.items():
                 done[outcome] = done.get(outcome, 0) + rows
     return ReplayResult(
         read=sum(done.values()),
@@ -73,6 +81,7 @@ def replay(
         quarantined=done.get("quarantined", 0),
         duplicates=done.get("duplicate", 0),
         version=target.table.version,
+        findings=merged(found),
     )
 
 
@@ -88,8 +97,8 @@ class _Read:
     rejected: pl.DataFrame
 
 
-def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
-    """Settle those of the rows that still wait, in one commit; how many had which outcome."""
+def _replay_batch(target: Target, ids: pl.Series, run: Run) -> tuple[dict[str, int], tuple[Finding, ...]]:
+    """Settle those of the rows that still wait, in one commit; how many had which outcome, and what was found."""
     target.table.create(target.stored)
     cursor = replay_cursor(target.contract.name)
     while True:
@@ -98,10 +107,11 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
         recover(target.catalog, target.table, cursor, number)
         read = _read_again(target, ids)
         if read.ids.is_empty():
-            return {}
+            return {}, ()
         admission, admitted, placed = _admit(target, read.candidates, version, run, f"{cursor}-{number + 1}")
         outcome = outcomes(read.ids, read.readable, placed, read.rejected["_row"])
         counts: dict[str, int] = dict(outcome.group_by("outcome").len().iter_rows())
+        found = findings(admission, [read.rejected])
         settled = outcome.filter(pl.col("outcome") != REJECTED_AGAIN)
         again = _again(target, read, outcome, admission)
         carried = Carried(
@@ -113,7 +123,7 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
         if settled.is_empty() and again.is_empty() and not admitted.rows.num_rows:
             rows = gate.record(carried.verdict, shapes.VERDICTS, name="verdicts")
             target.catalog.table("verdicts").append(rows)
-            return counts
+            return counts, found
         try:
             committed = target.table.append(
                 admitted, transactions={cursor: number + 1}, metadata=carried.metadata, after=version
@@ -121,7 +131,7 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> dict[str, int]:
         except CommitConflictError:
             continue  # somebody wrote meanwhile: what waits, is sealed or is a duplicate may be another now
         settle(target.catalog, carried, committed)
-        return counts
+        return counts, found
 
 
 def _read_again(target: Target, ids: pl.Series) -> _Read:

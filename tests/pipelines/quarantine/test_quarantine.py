@@ -147,3 +147,26 @@ def test_a_verdict_names_the_version_of_its_rows_and_the_commit_its_verdict(lake
         said = commits[version]
         assert said.get("reclake.verdict_id") == verdict_id or f"reclake.verdict/{verdict_id}" in said
     assert written.version in verdicts["table_version"]
+
+
+def test_a_replay_says_why_rows_are_still_out(
+    lake: reclake.Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evolve(lake, tmp_path, ["click", "view"])
+    capsys.readouterr()
+    assert main(["quarantine", "replay", str(lake.catalog.root), "mine"]) == 0
+    told = capsys.readouterr().out
+    assert "1 admitted + 2 still quarantined" in told
+    assert "one of click, view" in told
+    assert "swipe" in told
+    assert f"more: reclake quarantine list {lake.catalog.root} --contract mine" in told
+    (finding,) = lake.replay("mine").findings
+    assert (finding.column, finding.rows, finding.went) == ("event_type", 1, "quarantine")
+
+
+def test_the_list_names_one_of_its_rows(lake: reclake.Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["quarantine", "list", str(lake.catalog.root), "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)["one_of_them"]
+    assert main(["quarantine", "show", str(lake.catalog.root), one, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["quarantine_id"] == one

@@ -227,13 +227,19 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
         output.table("not as expected", [*HEADS[:-1], "would go"], [list(one.line) for one in result.findings])
     if result.stop_reason is not None:
         output.line(f"would stop: {result.stop_reason}")
+    stopped = f" + {count(result.stopped)} of batches that would be stopped" if result.stopped else ""
     output.line(
         f"{count(result.rows)} rows → {count(result.read)} events = {count(result.admitted)} would be admitted"
-        f" + {count(result.quarantined)} quarantined; nothing was written"
+        f" + {count(result.quarantined)} quarantined{stopped}; nothing was written"
     )
     output.result(
         plain({"verdict": result.verdict, "rows": result.rows, "read": result.read, "admitted": result.admitted})
-        | {"quarantined": result.quarantined, "checks": result.checks.to_dicts(), "reasons": result.reasons.to_dicts()}
+        | {
+            "quarantined": result.quarantined,
+            "stopped": result.stopped,
+            "checks": result.checks.to_dicts(),
+            "reasons": result.reasons.to_dicts(),
+        }
         | {"findings": plain(list(result.findings)), "stop_reason": result.stop_reason}
     )
     return 1 if result.verdict == "stop" else 0

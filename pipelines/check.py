@@ -21,12 +21,16 @@ from .run import Run
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What would happen: counts in events, and per check the rows it looked at and the rows that fail it."""
+    """What would happen: counts in events, and per check the rows it looked at and the rows that fail it.
+
+    read = admitted + quarantined + stopped; `stopped` are the events of batches of which nothing would be written.
+    """
 
     rows: int
     read: int
     admitted: int
     quarantined: int
+    stopped: int
     verdict: str
     checks: pl.DataFrame  # check, column, severity, expected, evaluated, unexpected
     reasons: pl.DataFrame  # check, column, expected, got, rows
@@ -39,7 +43,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     run = run or Run()
     target = target_of(catalog, contract)
     shield = Shield.for_a_look(contract)
-    rows = read = admitted = quarantined = 0
+    rows = read = admitted = quarantined = stopped = 0
     verdicts = set[str]()
     checks: list[results.CheckResult] = []
     reasons: list[pl.DataFrame] = []
@@ -65,9 +69,13 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
             stop_reason = stop_reason or admission.stop_reason
             rejected = rejected_rows(batch, resolved, admission.rejected)
             rows += batch.source_rows
-            read += resolved.rows.height + refused
-            admitted += admission.admitted.rows.num_rows
-            quarantined += rejected.height
+            events = resolved.rows.height + refused
+            read += events
+            if admission.verdict == "stop":
+                stopped += events
+            else:
+                admitted += admission.admitted.rows.num_rows
+                quarantined += rejected.height
             verdicts.add(admission.verdict)
             checks += admission.checks
             reasons.append(rejected.select("reasons").explode("reasons").unnest("reasons"))
@@ -76,6 +84,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
         read,
         admitted,
         quarantined,
+        stopped,
         _worst(verdicts),
         _checks(checks),
         summary(reasons),

@@ -59,6 +59,18 @@ def test_a_critical_check_of_a_column_that_the_source_lacks_stops_with_a_table(t
     assert lake.ingest("mine", file_of(tmp_path, ["view"], watch_ms=1)).admitted == 1
 
 
+def test_events_of_a_batch_that_would_be_stopped_are_counted_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake, path = lake_of(tmp_path, "critical"), file_of(tmp_path, ["view", "swipe", "swipe"], watch_ms=1)
+    capsys.readouterr()
+    assert main(["contract", "check", str(lake.catalog.root), "mine", str(path)]) == 1
+    line = "3 events = 0 would be admitted + 0 quarantined + 3 of batches that would be stopped; nothing was written"
+    assert line in capsys.readouterr().out
+    result = check(lake.catalog, lake.catalog.contract("mine"), [path])
+    assert (result.read, result.admitted, result.quarantined, result.stopped) == (3, 0, 0, 3)
+
+
 def test_more_quarantined_rows_than_the_contract_allows_stop_the_batch(tmp_path: Path) -> None:
     lake = lake_of(tmp_path, "error", quarantine_limit_rows=1)
     assert lake.catalog.contract("mine").quarantine_limit_rows == 1

@@ -254,12 +254,15 @@ def check(lake: str, name: str, data: tuple[str, ...], machine: bool) -> int:
 def profile(lake: str, name: str, data: tuple[str, ...], out: str | None, machine: bool) -> None:
     """Propose checks for contract NAME from DATA, with the reason for each. Registers nothing."""
     from ..pipelines.profile import profile as look
+    from ..quality.profile import ROWS_MIN
 
     output = Output(machine)
     result = look(Lake.open(lake).catalog.contract(name), list(data))
     rows: list[list[object]] = [[one.type, json.dumps(one.kwargs), one.severity, one.reason] for one in result.proposed]
     if rows:
         output.table(f"contract {name}: proposed", ["expectation", "arguments", "severity", "because"], rows)
+    elif result.rows < ROWS_MIN:
+        output.line(f"{count(result.rows)} events are too few to suggest checks from: {ROWS_MIN} are needed")
     else:
         output.line(f"{count(result.rows)} events suggest no check that the contract does not have")
     if out is not None:

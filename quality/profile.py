@@ -55,7 +55,8 @@ class Proposal:
 def propose(rows: pa.Table, schema: pa.Schema, *, personal: Collection[str] = ()) -> list[Proposal]:
     """The lines that the rows suggest, column by column; of `personal` columns none that would name values.
 
-    Fields that the schema requires are not asked for once more. Fewer than ROWS_MIN rows suggest nothing.
+    Fields that the schema requires are not asked for once more. Fewer than ROWS_MIN rows suggest nothing, and fewer
+    than ROWS_MIN values nothing but how often there is one.
     """
     frame = pl.DataFrame(pl.from_arrow(rows))
     if frame.height < ROWS_MIN:
@@ -65,8 +66,9 @@ def propose(rows: pa.Table, schema: pa.Schema, *, personal: Collection[str] = ()
     for column in columns.values():
         values = frame.select(column.value.alias("value"))["value"]
         found += _presence(column, values, required=not schema.field(column.name).nullable)
-        if column.name not in personal and values.null_count() < frame.height:
-            found += _of_column(column, frame, values.drop_nulls())
+        values = values.drop_nulls()
+        if column.name not in personal and len(values) >= ROWS_MIN:
+            found += _of_column(column, frame, values)
     found += _orders([column for column in columns.values() if column.kind == "time"], frame, set(personal))
     return [one for one in found if _holds(one, rows, schema)]
 
@@ -91,9 +93,11 @@ def _presence(column: Column, values: pl.Series, *, required: bool) -> Iterator[
         # Three standard errors of a share, or a tenth of what is missing now: no alarm for chance.
         low = share - max(3 * math.sqrt(share * (1 - share) / rows), 0.1 * (1 - share))
         reason = f"{share:.1%} of {rows:,} rows have a value; chance alone explains no less than the bound"
+        if low < 0.001:
+            return
         yield Proposal(
             "expect_column_proportion_of_non_null_values_to_be_between",
-            {"column": column.name, "min_value": max(0.0, math.floor(low * 1000) / 1000)},
+            {"column": column.name, "min_value": math.floor(low * 1000) / 1000},
             "warning",
             reason,
         )
@@ -126,7 +130,7 @@ def _number(column: Column, values: pl.Series) -> Iterator[Proposal]:
         return
     low, high = _float(finite.min()), _float(finite.max())
     kwargs: dict[str, Any] = {"column": column.name, "min_value": 0}
-    share = column.kind == "float" and low >= 0 and high <= 1
+    share = column.kind == "float" and low >= 0 and 0 < high <= 1
     if share:
         reason = f"a share: {low:.4g} to {high:.4g} in {len(values):,} values"
         yield Proposal("expect_column_values_to_be_between", kwargs | {"max_value": 1}, "error", reason)
@@ -134,8 +138,8 @@ def _number(column: Column, values: pl.Series) -> Iterator[Proposal]:
         reason = f"never negative in {len(values):,} values, from {low:.6g}"
         yield Proposal("expect_column_values_to_be_between", kwargs, "error", reason)
     first, third = _float(finite.quantile(0.25, "linear")), _float(finite.quantile(0.75, "linear"))
-    if third > first:
-        far = FAR_OUT * (third - first)
+    far = FAR_OUT * (third - first)
+    if third > first and math.isfinite(first - far) and math.isfinite(third + far):
         below, above = math.floor(min(low, first - far)), math.ceil(max(high, third + far))
         if not share:
             reason = f"{low:.6g} to {high:.6g} was seen; {FAR_OUT:g} quartile ranges beyond the quartiles are allowed"

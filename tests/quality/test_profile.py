@@ -111,3 +111,12 @@ def test_no_line_names_a_value_of_a_personal_column() -> None:
 @pytest.mark.parametrize("height", [0, ROWS_MIN - 1])
 def test_few_rows_suggest_nothing(height: int) -> None:
     assert propose(rows(height), SCHEMA) == []
+
+
+def test_columns_of_extremes_and_of_few_values_suggest_what_holds_and_no_more() -> None:
+    extremes = [1.7e308 if n % 2 else -1.7e308 for n in range(ROWS_MIN)]
+    table = pa.table({"huge": extremes, "rare": [7, *[None] * (ROWS_MIN - 1)], "naught": [0.0] * ROWS_MIN})
+    found = propose(table, table.schema)
+    assert of("huge", found).keys() == {"values_to_not_be_null"}
+    assert of("rare", found) == {}  # one value is no reason for "never negative"
+    assert of("naught", found)["values_to_be_between"][1] == {"min_value": 0}  # and no share

@@ -284,7 +284,13 @@ def told(change: Change) -> str:
 def type_told(avro: AvroType) -> str:
     """An Avro type in a word or two."""
     inner, nullable = split_nullable(avro)
-    word = _word(inner) if isinstance(inner, dict) else str(inner)
+    match inner:
+        case dict():
+            word = _word(inner)
+        case list():
+            word = " or ".join(map(type_told, inner))
+        case _:
+            word = str(inner)
     return f"{word} or null" if nullable and word != "null" else word
 
 

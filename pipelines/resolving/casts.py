@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ...schemas.avro import AvroType, split_nullable, to_arrow
+from ...schemas.changes import type_told
 from ...schemas.errors import ContractError
 from .isolate import isolate
 from .read_times import parse_times, within_calendar
@@ -51,27 +52,8 @@ def _type(avro: AvroType) -> pl.DataType:
 
 
 def type_name(avro: AvroType) -> str:
-    """How a reason names an Avro type: `long`, `timestamp-micros`, `enum of A, B`, `array of float`."""
-    avro, _ = split_nullable(avro)
-    if isinstance(avro, str):
-        return avro
-    if isinstance(avro, list):
-        return " or ".join(type_name(branch) for branch in avro)
-    if avro.get("logicalType"):
-        return str(avro["logicalType"])
-    match avro.get("type"):
-        case "enum":
-            return "enum of " + ", ".join(avro["symbols"])
-        case "array":
-            return "array of " + type_name(avro["items"])
-        case "map":
-            return "map of " + type_name(avro["values"])
-        case "fixed":
-            return f"fixed of {avro['size']} bytes"
-        case "record":
-            return "record of " + ", ".join(field["name"] for field in avro["fields"])
-        case inner:
-            return type_name(inner)
+    """How a reason names what a field holds: `long`, `enum of A, B`, `array of record of (id: long, price: float)`."""
+    return type_told(split_nullable(avro)[0])
 
 
 def cast(values: pl.Series, avro: AvroType) -> Cast:

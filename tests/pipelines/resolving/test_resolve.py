@@ -162,6 +162,18 @@ def test_every_reason_of_a_row_is_kept() -> None:
     assert resolved.rejected["reasons"].to_arrow().type.value_type.names == shapes.REASON.names
 
 
+def test_a_reason_says_what_a_field_holds_to_its_depth() -> None:
+    state = {"type": "enum", "name": "state", "symbols": ["A", "B"]}
+    item = {
+        "type": "record",
+        "name": "i",
+        "fields": [{"name": "s", "type": state}, {"name": "w", "type": ["null", "int"]}],
+    }
+    assert type_name(["null", item]) == "record of (s: enum of A, B, w: int or null)"
+    assert type_name({"type": "array", "items": item}) == f"array of {type_name(item)}"
+    assert type_name(["int", "string"]) == "int or string"
+
+
 def test_a_missing_required_column_is_an_error_that_names_the_near_one() -> None:
     with pytest.raises(SourceError) as caught:
         resolve(events().rename({"item_id": "itemId"}), EVENTS)

@@ -167,7 +167,8 @@ def _known_later(lake: Lake, through_us: int | None) -> int:
     return int(events.select(pl.len()).collect().item())
 
 
-@click.command()
+# An id may be negative, and is no option then.
+@click.command(context_settings={"ignore_unknown_options": True})
 @lake_argument
 @click.argument("user", type=ID)
 @click.option("--before", type=TIME, help="Events known strictly before this time.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,8 @@ def vacuum(lake: str, retention_hours: int, dry_run: bool, machine: bool) -> Non
     output.result({"dry_run": dry_run, "tables": plain(done)})
 
 
-@click.command()
+# An id may be negative, and is no option then.
+@click.command(context_settings={"ignore_unknown_options": True})
 @lake_argument
 @click.argument("user", nargs=-1, type=ID)
 @click.option("--users", type=click.Path(exists=True, dir_okay=False), help="A file with an id a line.")
@@ -86,7 +88,8 @@ def forget(lake: str, user: tuple[int, ...], users: str | None, within: int, que
             erasure.ask(catalog, wanted, within_days=within, run=run)
         if queue:
             waiting = erasure.waiting(catalog)
-            output.line(f"forget  {len(waiting)} request(s) wait, the first until {iso(waiting[0].deadline_us)}")
+            until = f", the first until {iso(waiting[0].deadline_us)}" if waiting else ""
+            output.line(f"forget  {len(waiting)} request(s) wait{until}")
             output.result({"waiting": [{"request": w.request, "deadline_us": w.deadline_us} for w in waiting]})
             return
         receipt = erasure.carry_out(catalog, run=run)
@@ -100,10 +103,15 @@ def forget(lake: str, user: tuple[int, ...], users: str | None, within: int, que
 
 def _ids(path: Path) -> list[int]:
     """The ids of a file, one a line; empty lines are none."""
-    lines = path.read_text(encoding="utf-8").split()
-    wrong = next((line for line in lines if not line.removeprefix("-").isdigit()), None)
-    if wrong is not None:
-        raise ErasureError("not a file of user ids", where=path, expected="an integer a line", got=wrong[:80])
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError:
+        lines = ["bytes that are no text"]
+    wrong = next((line for line in lines if not re.fullmatch("[+-]?[0-9]{1,19}", line)), None)
+    if wrong is not None or not lines:
+        raise ErasureError(
+            "not a file of user ids", where=path, expected="an integer a line", got=wrong[:80] if wrong else "none"
+        )
     return [int(line) for line in lines]
 
 

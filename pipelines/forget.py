@@ -7,8 +7,9 @@ when a scan of every file finds none of the users; it does not name them.
 
 from __future__ import annotations
 
+import operator
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from .run import Run
 from .uploads import Uploads, uploads_of
 
 WITHIN_DAYS = 30
+_WITHIN_DAYS_MAX = 36_500
 _FIRST = (
     "events",
     "quarantine",
@@ -78,17 +80,47 @@ class Receipt:
 
 
 def ask(catalog: Catalog, users: Sequence[int], *, within_days: int = WITHIN_DAYS, run: Run | None = None) -> Request:
-    """Put a request on record; `carry_out` does it, together with all others that wait."""
+    """Put a request on record; `carry_out` does it, together with all others that wait.
+
+    Raises:
+        ErasureError: no users, what is no id, or days that are none.
+        StorageError: the lake is in an object store; disk full, no permission, read-only.
+    """
     run = run or Run()
-    if not users or within_days < 0:
+    wanted = _ids(users, catalog)
+    if not wanted or not 0 <= within_days <= _WITHIN_DAYS_MAX:
         raise ErasureError(
-            "not a request", expected="at least one user, and days from 0", got=f"{len(users)}, {within_days}"
+            "not a request",
+            where=catalog.root,
+            expected=f"at least one user, and 0 to {_WITHIN_DAYS_MAX:,} days",
+            got=f"{len(wanted)} users, {within_days:,} days",
         )
     now = run.now_us()
-    request = Request(run.id, tuple(sorted(set(users))), now, now + within_days * US_PER_DAY)
+    request = Request(run.id, wanted, now, now + within_days * US_PER_DAY)
     if not documents.create(catalog.on_disk() / "erasures" / f"{run.id}.json", asdict(request)):
         raise ErasureError("a request of this name waits already", where=catalog.root, got=run.id)
     return request
+
+
+def _ids(users: Sequence[int], catalog: Catalog) -> tuple[int, ...]:
+    """The ids, each once, in order.
+
+    What is no id goes on no record: the run that takes it up would fail each time, for everybody in it. And a number
+    that is cut until it fits is somebody else's.
+    """
+    if isinstance(users, str) or not isinstance(users, Iterable):
+        raise ErasureError(
+            "not a list of user ids", where=catalog.root, expected="for example [4711, 4712]", got=repr(users)[:80]
+        )
+    ids = set[int]()
+    for user in users:
+        known = None if isinstance(user, bool) or not hasattr(user, "__index__") else operator.index(user)
+        if known is None or not -(2**63) <= known < 2**63:
+            raise ErasureError(
+                "not a user id", where=catalog.root, expected="a whole number of 64 bits", got=repr(user)[:80]
+            )
+        ids.add(known)
+    return tuple(sorted(ids))
 
 
 def waiting(catalog: Catalog) -> list[Request]:

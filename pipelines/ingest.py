@@ -92,9 +92,10 @@ class Target:
 
 def target_of(catalog: Catalog, contract: Contract) -> Target:
     """Where rows of this contract go; the suite is compiled here, once."""
+    table = catalog.table(contract.table)
     schema = shapes.events(contract) if contract.kind == "events" else shapes.content(contract)
     suite = compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal)
-    return Target(catalog, contract, schema, stored_schema(contract, schema), suite, catalog.table(contract.table))
+    return Target(catalog, contract, schema, stored_schema(contract, schema), suite, table)
 
 
 def ingest(

@@ -8,10 +8,12 @@ batches that wait for it.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,8 @@ import pyarrow as pa
 from ..quality import gate
 from ..quality.verdicts import rows_of, versioned
 from ..schemas import shapes
-from ..schemas.errors import GateError, ReclakeError, StorageError
+from ..schemas.errors import GateError, ReclakeError, SourceError, StorageError
+from ..schemas.failures import POLARS_FAILURES
 from ..storage.catalog import SEAL, Catalog
 from ..storage.group import Appended, Batch, GroupWriter
 from ..storage.log import LogTail, Needed
@@ -117,12 +120,13 @@ class EventWriter:
 
         Raises:
             GateError: a critical check failed; nothing of the batch was written, and its verdict is stored.
-            SourceError, MappingError: a required field's column is missing.
-            StorageError: the writer is closed; disk full, no permission, read-only.
+            SourceError, MappingError: a required field's column is missing, or `rows` are no table.
+            StorageError: the writer is closed, or of another process; disk full, no permission, read-only.
         """
-        if number < 1:
-            raise ReclakeError("not a batch number", where=producer, expected="1 or more", got=number)
-        frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
+        self._rows.check_process()
+        producer = _name(producer, self._target.contract.name)
+        number = _number(number, producer)
+        frame = _frame(rows, f"{producer}, batch {number}")
         cursor = f"write/{self._target.contract.name}/{producer}"
         behind = self._behind.get(cursor)
         if producer not in self._started or (behind is not None and behind.failed):
@@ -171,6 +175,13 @@ class EventWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise StorageError(
+            "a writer cannot be handed to another process",
+            where=self._target.table.name,
+            hint="hand the lake over, and make a writer in each process: lake.writer(CONTRACT)",
+        )
 
     def _needed(self, table: Table) -> Callable[[], Needed]:
         return lambda: self._target.catalog.needed(table.name, self._run.now_us())
@@ -246,6 +257,60 @@ class EventWriter:
             hint="mend the rows or the contract, then append the batch again under the same number; more: "
             f"reclake report quality {self._target.catalog.root}",
         )
+
+
+# What a commit says is there for good: a name or number that the Delta log cannot hold would shut the table for ever.
+
+
+def _name(producer: str, contract: str) -> str:
+    if not isinstance(producer, str) or not producer or not _is_unicode(producer):
+        raise ReclakeError(
+            "not a producer's name",
+            where=f"contract {contract}",
+            expected="a text that is not empty",
+            got=repr(producer)[:80],
+            hint="give each producer a name of its own, and the same after a restart",
+        )
+    return producer
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _number(number: int, producer: str) -> int:
+    try:
+        known = int(operator.index(number))
+    except TypeError:
+        known = 0
+    if not 1 <= known < 2**63:
+        raise ReclakeError(
+            "not a batch number",
+            where=f"producer {producer}",
+            expected="a whole number from 1",
+            got=repr(number)[:80],
+            hint="count each producer's batches upwards",
+        ) from None
+    return known
+
+
+def _frame(rows: pl.DataFrame | pa.Table, where: str) -> pl.DataFrame:
+    if isinstance(rows, pl.DataFrame):
+        return rows
+    try:
+        return pl.DataFrame(rows)
+    except (*POLARS_FAILURES, pa.ArrowException, TypeError, ValueError) as error:
+        raise SourceError(
+            "rows that are no table",
+            where=where,
+            expected="a Polars DataFrame or an Arrow table",
+            got=f"{type(rows).__name__}: {str(error).splitlines()[0]}",
+            hint="make a table of them, each column with a name of its own",
+        ) from None
 
 
 def _written(done: Appended[Gated]) -> Written:

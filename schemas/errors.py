@@ -88,6 +88,8 @@ class LakeBusyError(ReclakeError, RuntimeError):
 class ErasureError(ReclakeError, ValueError):
     """An erasure request is malformed, or cannot be carried out now."""
 
+    advice = "ask again with the ids as the lake's tables have them: nothing was put on record"
+
 
 class ContractError(ReclakeError, ValueError):
     """A contract is malformed, unknown, or changed in a way its readers cannot follow."""

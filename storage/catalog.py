@@ -48,6 +48,7 @@ from ..schemas.rulings import judge, refuse
 from . import documents, followed, log, places
 from .blobs import Blobs
 from .followed import Followed
+from .forked import check_process
 from .objects import ObjectPath
 from .pins import Pin
 from .places import Place
@@ -148,7 +149,12 @@ class Catalog:
         return cls(where, int(about["buckets"]))
 
     def table(self, name: str) -> Table:
-        """A table by name; sample sets are `samples/RECIPE`. It may not exist yet."""
+        """A table by name; sample sets are `samples/RECIPE`. It may not exist yet.
+
+        Raises:
+            EngineError: this process was forked from one that had used Polars.
+        """
+        check_process()
         layout = LAYOUTS[name.partition("/")[0]]
         return Table(self.root / "tables" / name, name, layout, self.cache / "footers")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class Gathering(Generic[A, R]):
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._process = os.getpid()
         self._waiting: Asked[A, R] = []
         self._wake = threading.Condition()
         self._closed = False
@@ -35,8 +37,9 @@ class Gathering(Generic[A, R]):
         """Hand an item in; the future has its answer.
 
         Raises:
-            StorageError: closed.
+            StorageError: closed, or of another process.
         """
+        self.check_process()
         result: Future[R] = Future()
         with self._wake:
             if self._closed:
@@ -45,6 +48,21 @@ class Gathering(Generic[A, R]):
             if len(self._waiting) == 1 or len(self._waiting) >= self._expected:
                 self._wake.notify()
         return result
+
+    def check_process(self) -> None:
+        """A process that was forked has the writer and not its threads: nobody would ever answer there.
+
+        Raises:
+            StorageError: this is another process than the one that made it.
+        """
+        if os.getpid() != self._process:
+            raise StorageError(
+                "the writer belongs to another process",
+                where=self._name,
+                expected=f"process {self._process}",
+                got=f"process {os.getpid()}",
+                hint="open the lake and make a writer in each process, after it was started",
+            )
 
     def take(self, choose: Callable[[Asked[A, R]], tuple[Asked[A, R], Asked[A, R]]] | None = None) -> Asked[A, R]:
         """What waits, or of it what is chosen (the other part waits on); empty when it is closed and nothing is left.

@@ -139,11 +139,15 @@ class GroupWriter(Generic[A, B]):
         """
         return self.offer(batch).result()
 
+    def check_process(self) -> None:
+        """See Gathering.check_process."""
+        self._waiting.check_process()
+
     def offer(self, batch: A) -> Future[Appended[B]]:
         """Hand a batch in, for who has several; the future is what `put` returns or raises.
 
         Raises:
-            StorageError: the writer is closed.
+            StorageError: the writer is closed, or of another process.
         """
         return self._waiting.ask(batch)
 

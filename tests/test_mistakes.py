@@ -276,6 +276,28 @@ def test_a_recipe_whose_fields_nobody_has_is_not_registered(lake: Path, tmp_path
     refused(run("samples", lake, "mine", "--day", "2024-03-01"), "unknown recipe")
 
 
+@pytest.mark.parametrize("ids", [b"", b"4711,4712\n", "1\u00b2\n".encode(), b"\xff\xfe1\n", b"99999999999999999999\n"])
+def test_a_file_that_holds_no_user_ids(lake: Path, tmp_path: Path, ids: bytes) -> None:
+    (tmp_path / "users").write_bytes(ids)
+    refused(run("forget", lake, "--users", tmp_path / "users"), "users", "an integer a line")
+
+
+def test_an_id_of_a_file_that_is_too_large_is_on_no_record_and_the_next_request_is_carried_out(
+    lake: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "users").write_bytes(b"\xef\xbb\xbf9223372036854775808\r\n")
+    refused(run("forget", lake, "--users", tmp_path / "users"), "not a user id", "9223372036854775808")
+    (tmp_path / "users").write_bytes(b"\xef\xbb\xbf4711\r\n4712\r\n")
+    assert "2 user(s)" in run("forget", lake, "--users", tmp_path / "users").stdout
+
+
+def test_a_negative_user_id_is_an_id_and_no_option(lake: Path) -> None:
+    assert "0 request(s) wait" in run("forget", lake, "--queue").stdout
+    assert "1 request(s) wait, the first until" in run("forget", lake, "-4711", "--queue").stdout
+    assert "1 user(s)" in run("forget", lake).stdout
+    refused(run("forget", lake, "--quueue"), "--quueue")
+
+
 def test_the_quarantine_of_an_unknown_contract(lake: Path) -> None:
     refused(run("quarantine", "list", lake, "--contract", "evnts"), "unknown contract", "did you mean events")
 

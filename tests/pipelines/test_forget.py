@@ -312,3 +312,19 @@ def test_a_raw_row_is_of_whom_it_decodes_to_and_by_its_bytes_only_where_it_does_
 
     column = pl.Series([b'{"event_id": "z", "user_id": 1, "item_id": 1, "event_type": "c", "event_time": 1}', raw])
     assert of_users(column, shipped("events"), Wanted([12])).to_list() == [False, taken]
+
+
+@pytest.mark.parametrize("users", [[2**63], [-(2**63) - 1], [4711.5], ["4711"], [True], [None], "4711", 4711, []])
+def test_what_is_no_user_id_goes_on_no_record(lake: reclake.Lake, users: Any) -> None:
+    with pytest.raises(ErasureError):
+        lake.forget(users, run=at(NOW))
+    assert forget.waiting(lake.catalog) == []
+    assert forget.carry_out(lake.catalog) is None
+
+
+def test_ids_may_be_numbers_of_numpys_and_days_are_bounded(lake: reclake.Lake) -> None:
+    with pytest.raises(ErasureError, match="not a request"):
+        lake.forget([FIRST], within_days=10**9, run=at(NOW))
+    receipt = lake.forget(np.array([FIRST, FIRST]), run=at(NOW))  # type: ignore[arg-type]
+    assert receipt is not None
+    assert receipt.users == 1

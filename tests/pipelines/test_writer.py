@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import pickle
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -203,10 +206,55 @@ def test_a_batch_without_a_required_column_is_refused_and_the_next_one_lands(lak
         with pytest.raises(SourceError):
             writer.append(rows(range(10)).drop("user_id"), producer="p", number=1)
         assert writer.append(rows(range(10)), producer="p", number=1).admitted == 10
-        with pytest.raises(ReclakeError, match="batch number"):
-            writer.append(rows(range(10)), producer="p", number=0)
     with pytest.raises(StorageError, match="closed"):
         writer.append(rows(range(10, 20)), producer="p", number=2)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63, 1.5, "1", None])
+def test_what_is_no_batch_number_is_refused_before_the_log_has_it(lake: reclake.Lake, number: Any) -> None:
+    with lake.writer("events", run=run()) as writer, pytest.raises(ReclakeError, match="not a batch number"):
+        writer.append(rows(range(10)), producer="p", number=number)
+    assert reclake.Lake.open(lake.catalog.root).scan("events").collect().height == 0
+
+
+@pytest.mark.parametrize("producer", ["", None, 7, "\udc80"])
+def test_what_is_no_producers_name_is_refused_before_the_log_has_it(lake: reclake.Lake, producer: Any) -> None:
+    with lake.writer("events", run=run()) as writer, pytest.raises(ReclakeError, match="not a producer's name"):
+        writer.append(rows(range(10)), producer=producer, number=1)
+    assert reclake.Lake.open(lake.catalog.root).scan("events").collect().height == 0
+
+
+def test_a_batch_number_may_be_a_number_of_numpys(lake: reclake.Lake) -> None:
+    with lake.writer("events", run=run()) as writer:
+        for number in np.arange(1, 3):
+            assert writer.append(rows(range(number, number + 1)), producer="p", number=number).admitted == 1
+    assert reclake.Lake.open(lake.catalog.root).scan("events").collect().height == 2
+
+
+def test_rows_that_are_no_table_are_refused_and_the_next_ones_land(lake: reclake.Lake) -> None:
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with lake.writer("events", run=run()) as writer:
+        for none in (twice, rows(range(3)).lazy(), 7):
+            with pytest.raises(SourceError, match="no table"):
+                writer.append(none, producer="p", number=1)  # type: ignore[arg-type]
+        assert writer.append(rows(range(3)).to_arrow(), producer="p", number=1).admitted == 3
+
+
+def test_a_writer_is_not_handed_to_another_process(lake: reclake.Lake) -> None:
+    with lake.writer("events", run=run()) as writer, pytest.raises(StorageError, match="another process"):
+        pickle.dumps(writer)
+
+
+def test_a_writer_in_a_forked_process_says_so_and_nobody_waits_for_ever(
+    lake: reclake.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lake.writer("events", run=run()) as writer:
+        assert writer.append(rows(range(3)), producer="p", number=1).admitted == 3
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            with pytest.raises(StorageError, match="belongs to another process"):
+                writer.append(rows(range(3, 6)), producer="p", number=2)
+        assert writer.append(rows(range(3, 6)), producer="p", number=2).admitted == 3
 
 
 def test_events_that_were_erased_may_come_again(lake: reclake.Lake) -> None:

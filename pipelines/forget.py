@@ -24,8 +24,10 @@ from ..storage.catalog import Catalog
 from ..storage.erasure import THREADS, Doomed, Erased, erase, holding
 from ..storage.keys import known
 from ..storage.locks import erasing
+from ..storage.observed import Observed
 from ..storage.pins import Pin
 from ..storage.traces import Trace, Wanted, traces
+from .carried import VERDICT_KEY
 from .quarantine.of_users import quarantined_of
 from .run import Run
 from .uploads import Uploads, uploads_of
@@ -222,8 +224,10 @@ def _pin_holds(catalog: Catalog, pin: Pin, journal: Mapping[str, Any]) -> bool:
     )
 
 
-def _doomed(catalog: Catalog, name: str, journal: Mapping[str, Any], version: int | None = None) -> Iterator[Doomed]:
-    """The rows of a table that go with these users."""
+def _doomed(
+    catalog: Catalog, name: str, journal: Mapping[str, Any], version: int | None = None
+) -> Iterator[Doomed | Observed]:
+    """The rows of a table that go with these users, or that name them."""
     users, items = journal["users"], journal["uploads"]["items"]
     columns = catalog.table(name).schema(version).names
     if "user_id" in columns:
@@ -232,6 +236,8 @@ def _doomed(catalog: Catalog, name: str, journal: Mapping[str, Any], version: in
         yield Doomed.users(users, catalog.buckets, owner)
     if name == "dead_letters" and items:
         yield Doomed("item_id", pa.array(sorted(items), pa.int64()))
+    if name == "verdicts":
+        yield Observed(_wanted(journal), {"user_id"} | _owners(catalog))
     if name == "quarantine" and (ids := quarantined_of(catalog, _wanted(journal), version)):
         yield Doomed("quarantine_id", pa.array(ids, pa.string()))
 
@@ -253,7 +259,8 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
     for number, name in enumerate(ordered):
         run.progress(f"forget: {name}", number, len(ordered))
         for doomed in _doomed(catalog, name, journal):
-            done.append(erase(catalog.table(name), doomed, run_id=journal["run"]))
+            erased = erase(catalog.table(name), doomed, run_id=journal["run"])
+            done += [erased] if erased.rows or isinstance(doomed, Doomed) else []
     blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
     removed, missing, reports = _outputs(catalog, wanted)
     cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
@@ -327,8 +334,11 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
     table.vacuum(retention_hours=0, keep=keep, dry_run=False, staged_too=False)
     table.vacuum(retention_hours=_STAGED_HOURS, keep=keep, dry_run=False)
     log.discard_staged(table.root, now_us / 1_000_000 - _STAGED_HOURS * 3600)
+    observed = Observed(wanted, columns)
     return log.redact(
-        catalog.on_disk() / "tables" / name / "_delta_log", lambda column, value: wanted.names(columns, column, value)
+        catalog.on_disk() / "tables" / name / "_delta_log",
+        lambda column, value: wanted.names(columns, column, value),
+        lambda key, text: observed.in_json(text) if key.startswith(VERDICT_KEY) else text,
     )
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from ..schemas.buckets import bucket_of
 from ..schemas.errors import CommitConflictError
 from . import parquet
+from .observed import Observed
 from .table import Commit, Table
 
 THREADS = os.cpu_count() or 1  # files at a time; each has a row group in memory
@@ -45,6 +46,20 @@ class Doomed:
     values: pa.Array
     buckets: int | None = None
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that tell."""
+        return (self.column,)
+
+    def found(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Which rows go."""
+        column = rows[self.column]
+        return pc.is_in(column, self.values.cast(column.type))
+
+    def left(self, rows: pa.Table) -> pa.Table:
+        """The other rows."""
+        return rows.filter(pc.invert(self.found(rows)))
+
     @classmethod
     def users(cls, users: Sequence[int], buckets: int, column: str = "user_id") -> Doomed:
         return cls(column, pa.array(sorted(set(users)), pa.int64()), buckets if column == "user_id" else None)
@@ -52,7 +67,10 @@ class Doomed:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What erasure did to one table. Bytes are of Parquet files: those taken out, and those put in their place."""
+    """What erasure did to one table. Bytes are of Parquet files: those taken out, and those put in their place.
+
+    `rows` are those that went; of `verdicts` those that stayed without the users that they named.
+    """
 
     table: str
     version_before: int
@@ -68,16 +86,19 @@ class Erased:
         return cls(table.name, table.version, table.version, 0, 0, 0, 0, 0)
 
 
-def holding(table: Table, doomed: Doomed, version: int | None = None) -> pl.DataFrame:
+def holding(table: Table, doomed: Doomed | Observed, version: int | None = None) -> pl.DataFrame:
     """The files of a version that hold such rows, as `Table.live` gives them."""
-    live = _candidates(table.live(version), doomed)
+    live = table.live(version)
+    if isinstance(doomed, Doomed):
+        live = _candidates(live, doomed)
     with ThreadPoolExecutor(THREADS) as pool:
         some = list(pool.map(lambda path: _holds(table, path, doomed), live["path"]))
     return live.filter(pl.Series(some, dtype=pl.Boolean))
 
 
-def erase(table: Table, doomed: Doomed, *, run_id: str) -> Erased:
+def erase(table: Table, doomed: Doomed | Observed, *, run_id: str) -> Erased:
     """Write every file that holds such rows again without them, all in one commit, until there is none; what was done.
+    Of verdicts the rows stay, and what they say of users goes.
 
     The commits say which run they belong to, so a run that was killed goes on, and says the same at the end.
 
@@ -144,15 +165,15 @@ def _overlapping(live: pl.DataFrame, column: str, values: npt.NDArray[Any]) -> p
     return live.filter(pl.Series((first < last) | np.isnan(known).any(axis=1), dtype=pl.Boolean))
 
 
-def _holds(table: Table, path: str, doomed: Doomed) -> bool:
+def _holds(table: Table, path: str, doomed: Doomed | Observed) -> bool:
     with pq.ParquetFile(table.root / path) as file:
         if doomed.column not in file.schema_arrow.names:
             return False
-        bounds = [(doomed.column, doomed.values)]
-        if doomed.buckets is not None and "bucket" in file.schema_arrow.names:
+        bounds = [(doomed.column, doomed.values)] if isinstance(doomed, Doomed) else []
+        if isinstance(doomed, Doomed) and doomed.buckets is not None and "bucket" in file.schema_arrow.names:
             bounds.append(("bucket", pa.array(_buckets(doomed))))
         return any(
-            pc.any(_is_doomed(file.read_row_group(group, columns=[doomed.column]).column(0), doomed)).as_py()
+            pc.any(doomed.found(file.read_row_group(group, columns=list(doomed.read)))).as_py()
             for group in range(file.metadata.num_row_groups)
             if all(_may_hold(file.metadata, group, name, values) for name, values in bounds)
         )
@@ -184,28 +205,26 @@ def _on_disk(table: Table) -> Path:
     return table.root
 
 
-def _rewritten(table: Table, old: Mapping[str, Any], doomed: Doomed, mark: str) -> tuple[parquet.DataFile | None, int]:
-    """A new file of the old one's other rows, a row group in memory at a time, and how many rows are not in it."""
+def _rewritten(
+    table: Table, old: Mapping[str, Any], doomed: Doomed | Observed, mark: str
+) -> tuple[parquet.DataFile | None, int]:
+    """A new file of what is left of the old one's rows, a row group in memory at a time, and how many rows it took."""
+    taken = []
+
+    def left(rows: pa.Table) -> pa.Table:
+        taken.append(pc.sum(doomed.found(rows)).as_py() or 0)
+        return doomed.left(rows) if taken[-1] else rows
+
     with pq.ParquetFile(table.root / old["path"]) as file:
-        rows = file.metadata.num_rows
-        parts = (_without(file.read_row_group(group), doomed) for group in range(file.metadata.num_row_groups))
+        parts = (left(file.read_row_group(group)) for group in range(file.metadata.num_row_groups))
         kept = (part for part in parts if part.num_rows)
         first = next(kept, None)
         if first is None:
-            return None, rows
+            return None, sum(taken)
         new = parquet.write_parts(
             _on_disk(table), chain([first], kept), _partition(old), parquet.encodings(first), mark
         )
-    return new, rows - new.rows
-
-
-def _without(rows: pa.Table, doomed: Doomed) -> pa.Table:
-    gone = _is_doomed(rows[doomed.column], doomed)
-    return rows.filter(pc.invert(gone)) if pc.any(gone).as_py() else rows
-
-
-def _is_doomed(column: pa.ChunkedArray, doomed: Doomed) -> pa.ChunkedArray:
-    return pc.is_in(column, doomed.values.cast(column.type))
+    return new, sum(taken)
 
 
 def _buckets(doomed: Doomed) -> npt.NDArray[np.int32]:

@@ -54,6 +54,7 @@ class Wanted:
     def __init__(self, users: Collection[int], pseudonyms: Collection[str] = ()) -> None:
         self.ids: npt.NDArray[np.int64] = np.unique(np.array(sorted(users), dtype=np.int64))
         self.values = pa.array(self.ids)
+        self._pseudonyms = frozenset(pseudonyms)
         numbers = [str(abs(int(user))) for user in self.ids]
         self.texts = frozenset([*numbers, *pseudonyms])
         self._bytes = frozenset(text.encode() for text in self.texts)
@@ -72,6 +73,11 @@ class Wanted:
     def margin(self) -> int:
         """Bytes by which pieces of a file must overlap."""
         return max(self._longest + 2, 8)
+
+    @property
+    def certain(self) -> Wanted:
+        """Those of them that chance does not make: large ids, and pseudonyms."""
+        return Wanted(self.large.tolist(), self._pseudonyms)
 
     def in_bytes(self, data: bytes) -> int:
         """How many of the ids' decimal forms and pseudonyms there are, each as a whole word."""
@@ -109,6 +115,8 @@ class Wanted:
     def rows_with(self, column: pl.Series) -> pl.Series:
         """Which values of a string column hold one of the ids as a whole number; a null does not."""
         texts = sorted(self.texts)
+        if not texts:
+            return pl.Series(np.zeros(len(column), dtype=bool))
         some = column.str.contains_any(texts).fill_null(False)
         words = column.set(~some, "").str.extract_all(self._word) if some.any() else None
         return some if words is None else words.list.eval(pl.element().is_in(texts)).list.any().fill_null(False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape, unescape
 
 # Where values of users stand: the cells of a column of kind "code", and the ends of notes.
-_EXAMPLES = re.compile(r'(<td class="code"[^>]*>|, e\.g\. )([^<]+)(?=</td>|</title>)')
+_EXAMPLES = re.compile(r'(<td class="code"[^>]*>|, e\.g\. |; observed (?!\d+ of \d+ rows))([^<]+)(?=</td>|</title>)')
 # Whole rows, of whom nobody can say once what names them is masked.
 _ROWS = re.compile(r'(<td class="row"[^>]*>).*?(?=</td>)', re.DOTALL)
 _GONE = "gone: users were forgotten since; make the report again"

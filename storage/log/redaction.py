@@ -1,4 +1,4 @@
-"""What a Delta log says of users: minima and maxima of files, kept long after the files are gone.
+"""What a Delta log says of users: minima and maxima of files, kept long after the files are gone, and verdicts.
 
 A file's statistics are optional and only let readers skip files. Those that name an erased user are taken out of
 commits and checkpoints, each replaced whole; every version stays readable that was so before.
@@ -19,14 +19,19 @@ import pyarrow.parquet as pq
 from ..faults import translated
 
 Names = Callable[[str, Any], bool]  # (column, value): does the value name an erased user?
+Said = Callable[[str, str], str]
 
 
-def redact(log: Path, names: Names) -> int:
-    """Take statistics that name erased users out of a `_delta_log`; how many files were rewritten."""
+def redact(log: Path, names: Names, said: Said) -> int:
+    """Take what names erased users out of a `_delta_log`; how many files were rewritten.
+
+    Args:
+        said: what a commit says of itself under a key, without them.
+    """
     done = 0
     for path in sorted(log.glob("*.json")):
         text = path.read_text(encoding="utf-8")
-        clean = "\n".join(_clean_line(line, names) for line in text.split("\n"))
+        clean = "\n".join(_clean_line(line, names, said) for line in text.split("\n"))
         if clean != text:
             _put(path, clean.encode())
             done += 1
@@ -35,11 +40,15 @@ def redact(log: Path, names: Names) -> int:
     return done
 
 
-def _clean_line(line: str, names: Names) -> str:
-    if '"stats"' not in line:
+def _clean_line(line: str, names: Names, said: Said) -> str:
+    if '"stats"' not in line and '"commitInfo"' not in line:
         return line
     action = json.loads(line)
-    changed = False
+    told = action.get("commitInfo", {})
+    clean_told = {key: said(key, value) if isinstance(value, str) else value for key, value in told.items()}
+    changed = clean_told != told
+    if changed:
+        action["commitInfo"] = clean_told
     for kind in ("add", "remove"):
         stats = action.get(kind, {}).get("stats")
         clean = _clean_stats(stats, names)

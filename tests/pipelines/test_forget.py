@@ -250,6 +250,39 @@ def test_examples_of_a_users_rows_are_struck_out_of_reports_and_other_reports_st
     assert report.read_text() == before.replace(str(FIRST + 2), "(forgotten)")
 
 
+def test_a_user_that_a_verdict_gave_as_an_example_is_in_no_verdict_commit_or_report_after(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    between = {"column": "user_id", "min_value": 0, "max_value": FIRST}
+    checks = [
+        {"type": f"expect_column_{what}_to_be_between", "kwargs": between, "meta": {"severity": "warning"}}
+        for what in ("values", "max")
+    ]
+    (tmp_path / "mine.avsc").write_text(json.dumps(lake.catalog.contract("events").avro_schema))
+    (tmp_path / "mine.suite.json").write_text(json.dumps({"name": "mine", "expectations": checks}))
+    lake.add_contract(tmp_path / "mine.avsc")
+    user = FIRST + 1
+    mine = [row | {"user_id": user, "event_id": f"e{n}"} for n, row in enumerate(rows(1)[:4])]
+    lake.ingest("mine", write(tmp_path / "a.jsonl", mine[:2]), run=at(NOW))
+    with lake.writer("mine", run=at(NOW)) as writer:
+        writer.append(pl.DataFrame(mine[2:]), producer="p", number=1)
+    for page in (tmp_path / "a.html", tmp_path / "b.html"):
+        (lake.report if page.name == "a.html" else lake.report_quality)(page, run=at(NOW))
+    before = lake.catalog.table("verdicts").scan().collect()
+    assert before["observed"].str.contains(str(user)).sum() == 4
+    receipt = lake.forget([user], run=at(NOW))
+    assert receipt is not None
+    assert receipt.texts_found == ()
+    assert [each.rows for each in receipt.tables if each.table == "verdicts"] == [4]
+    assert found_anywhere(lake.catalog.on_disk(), user) == []
+    after = lake.catalog.table("verdicts").scan().collect()
+    kept = pl.exclude("observed", "value")
+    assert after.select(kept).sort("verdict_id", "check").equals(before.select(kept).sort("verdict_id", "check"))
+    assert after["observed"].str.contains("(forgotten)", literal=True).sum() == 4
+    lake.report(tmp_path / "c.html", run=at(NOW))
+    lake.report_quality(tmp_path / "d.html", run=at(NOW))
+    assert [page.name for page in tmp_path.glob("*.html") if str(user) in page.read_text()] == []
+
+
 def test_nobody_erases_while_samples_are_made_of_users_rows(lake: reclake.Lake) -> None:
     with locks.deriving(lake.catalog.root), pytest.raises(LakeBusyError, match="right now"):
         lake.forget([FIRST], run=at(NOW))

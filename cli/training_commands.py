@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..pipelines.lake import Lake
+from ..pipelines.run import Run
 from ..schemas.times import iso
 from .options import TIME, json_option, lake_argument
 from .output import Output, count, plain, size
 
 if TYPE_CHECKING:
     from ..pipelines.reports.report import ReportResult
+    from ..storage.pins import Pin
     from ..storage.shard_manifest import Compression
 
 
@@ -75,7 +77,7 @@ def pin(lake: str, name: str, until: int | None, machine: bool) -> None:
     output = Output(machine)
     made = Lake.open(lake).pin(name, until=until)
     versions = ", ".join(f"{table} {version}" for table, version in sorted(made.tables.items()))
-    output.line(f"pin     {name}: {versions}")
+    output.line(f"pin     {name}: {versions}; kept {_kept(made)}")
     output.result(made.to_json())
 
 
@@ -103,12 +105,19 @@ def pins(lake: str, machine: bool) -> None:
             p.name,
             "" if p.sealed_through_us is None else iso(p.sealed_through_us),
             len(p.tables),
-            "for ever" if p.until_us is None else iso(p.until_us),
+            _kept(p),
         ]
         for p in found
     ]
-    output.table("pins", ["name", "sealed through", "tables", "until"], rows)
+    output.table("pins", ["name", "sealed through", "tables", "kept"], rows)
     output.result({"pins": [p.to_json() for p in found]})
+
+
+def _kept(pin: Pin) -> str:
+    """How long a pin keeps what it names."""
+    if pin.until_us is None:
+        return "for ever"
+    return f"until {iso(pin.until_us)}" + ("" if pin.holds_at(Run().now_us()) else ": expired, it holds nothing")
 
 
 @click.command()

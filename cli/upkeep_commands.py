@@ -38,7 +38,7 @@ def compact(lake: str, machine: bool) -> None:
 @lake_argument
 @click.option(
     "--retention-hours",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 876_000),
     default=168,
     show_default=True,
     help="Keep what versions younger than this need.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..schemas.contract import Contract, load
 from ..schemas.times import Time, duration_us, to_us
 from ..storage.catalog import DEFAULT_BUCKETS, Catalog
+from ..storage.places import folder
 from .run import Run, wall_clock_us
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class Lake:
             self.catalog,
             recipe,
             pin=pin,
-            out=Path(out),
+            out=folder(out),
             history=history,
             days=days,
             window_us=window_us,
@@ -253,13 +254,13 @@ class Lake:
         """Write the report: one self-contained HTML file. See pipelines.report.build_report."""
         from .reports.report import build_report
 
-        return build_report(self.catalog, out=Path(out), pin=pin, generated_at_us=(run or Run()).now_us())
+        return build_report(self.catalog, out=folder(out), pin=pin, generated_at_us=(run or Run()).now_us())
 
     def report_quality(self, out: str | Path, *, run: Run | None = None) -> ReportResult:
         """Write the quality report: one self-contained HTML file. See pipelines.reports.quality."""
         from .reports.quality import build_quality_report
 
-        return build_quality_report(self.catalog, out=Path(out), generated_at_us=(run or Run()).now_us())
+        return build_quality_report(self.catalog, out=folder(out), generated_at_us=(run or Run()).now_us())
 
     def tables(self) -> Mapping[str, Any]:
         """Every table's address, for any Delta reader."""

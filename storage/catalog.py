@@ -47,6 +47,7 @@ from ..schemas.recipe import Recipe
 from ..schemas.rulings import judge, refuse
 from . import documents, followed, log, places
 from .blobs import Blobs
+from .faults import translated
 from .followed import Followed
 from .forked import check_process
 from .objects import ObjectPath
@@ -347,8 +348,9 @@ class Catalog:
         if not documents.create(self._pin_path(name), pin.to_json()):
             taken = self.pin(name)
             if taken != pin:
+                another = replace(taken, until_us=until_us) == pin
                 raise PinError(
-                    "the name is taken by a pin of other versions",
+                    f"the name is taken by a pin {'until another time' if another else 'of other versions'}",
                     where=self.root,
                     expected="a new name",
                     got=name,
@@ -359,7 +361,8 @@ class Catalog:
     def remove_pin(self, name: str) -> Pin:
         """Let go of the versions a pin holds."""
         pin = self.pin(name)
-        self._pin_path(name).unlink()
+        with translated(self.root):
+            self._pin_path(name).unlink(missing_ok=True)
         return pin
 
     def end_pin(self, name: str, at_us: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,8 @@ _TEXTS = {
     "Read-only file system": errno.EROFS,
     "os error 30": errno.EROFS,
 }
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r"[0-9]+: |at ")
 
 
 @contextmanager
@@ -57,13 +60,21 @@ def translated(where: object) -> Iterator[None]:
         if known is None:
             raise
         what, expected, hint = _REFUSALS[known]
-        raise StorageError(what, where=error.filename or where, expected=expected, got=str(error), hint=hint) from error
+        raise StorageError(
+            what, where=error.filename or where, expected=expected, got=_plain(str(error)), hint=hint
+        ) from error
     except Exception as error:
         known = _by_text(str(error))
         if known is None:
             raise
         what, expected, hint = _REFUSALS[known]
-        raise StorageError(what, where=where, expected=expected, got=str(error).splitlines()[0], hint=hint) from error
+        raise StorageError(what, where=where, expected=expected, got=_plain(str(error)), hint=hint) from error
+
+
+def _plain(text: str) -> str:
+    """What an error says on one line, without the colours and the backtrace that delta-rs adds."""
+    lines = [line.strip(" \u21b3") for line in _COLOURS.sub("", text).splitlines()]
+    return ": ".join(line for line in lines if line and not _FRAME.match(line))
 
 
 def _by_text(text: str) -> int | None:

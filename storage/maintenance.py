@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..schemas.errors import StorageError
 from . import eras, log
 from .catalog import Catalog
 from .compaction import compact as merge_files
+from .faults import translated
 from .pins import Pin
 from .table import Table
 
@@ -51,10 +54,11 @@ def compact(catalog: Catalog) -> list[Compacted]:
     for name in catalog.table_names():
         table = catalog.table(name)
         before = len(table.files())
-        if name in eras.TABLES:
-            eras.merge_eras(catalog, table)
-        else:
-            merge_files(table)
+        with translated(table.root):
+            if name in eras.TABLES:
+                eras.merge_eras(catalog, table)
+            else:
+                merge_files(table)
         done.append(Compacted(name, before, len(table.files())))
     return done
 
@@ -74,10 +78,22 @@ def vacuum(catalog: Catalog, *, retention_hours: int, dry_run: bool, now_us: int
         # delta-rs names what was vacuumed before, too.
         sizes = [path.stat().st_size for path in (table.root / each for each in stale) if path.exists()]
         if not dry_run:
-            table.vacuum(retention_hours=retention_hours, keep=versions, dry_run=False)
+            _sweep(table, stale, retention_hours=retention_hours, keep=versions)
             log.clean(table.root, catalog.needed(name, now_us), hours=max(retention_hours, log.LOG_HOURS))
         done.append(Vacuumed(name, len(sizes), sum(sizes), held))
     return [*done, *_vacuum_work(catalog, now_us / 1_000_000 - retention_hours * 3600, dry_run=dry_run)]
+
+
+def _sweep(table: Table, stale: Sequence[str], *, retention_hours: int, keep: Sequence[int]) -> None:
+    try:
+        table.vacuum(retention_hours=retention_hours, keep=keep, dry_run=False)
+    except StorageError:
+        if not isinstance(table.root, Path):
+            raise
+        # delta-rs says in the log that it is about to delete, so on a full disk nothing would ever go.
+        with translated(table.root):
+            for each in stale:
+                (table.root / each).unlink(missing_ok=True)
 
 
 def _vacuum_work(catalog: Catalog, before_s: float, *, dry_run: bool) -> list[Vacuumed]:

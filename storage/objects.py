@@ -254,6 +254,14 @@ class ObjectPath:
                 ) from error
             except (BaseError, OSError) as error:
                 last = error
+            if "NoSuchBucket" in str(last):
+                raise StorageError(
+                    "no such bucket",
+                    where=self,
+                    expected="a bucket that is there",
+                    got=self.bucket,
+                    hint="make the bucket, or check its name and the endpoint",
+                ) from last
             time.sleep(wait_s(attempt))
         raise StorageError(
             "an object store does not answer",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ Place = Path | ObjectPath
 T = TypeVar("T")
 
 _SCHEMES = ("s3://", "s3a://")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one slash of two; C:/ is no address
 _STORE_FAILED = "Generic S3 error"  # how the object_store crate calls what was not answered, or answered half
 
 
@@ -47,6 +49,23 @@ def place(root: str | Path, options: Mapping[str, str] | None = None) -> Place:
     if options:
         raise StorageError("a file system takes no storage options", where=text, got=", ".join(options))
     return Path(root).absolute()
+
+
+def folder(out: str | Path) -> Path:
+    """Where something is written that is written to a file system alone.
+
+    Raises:
+        StorageError: an address of something else. As a path it would be a folder called "s3:".
+    """
+    if _ADDRESS.match(str(out)):
+        raise StorageError(
+            "shards and reports are written to a file system",
+            where=str(out),
+            expected="a path",
+            got="an address",
+            hint="write it to a folder, then copy that to the store: a feed reads shards there",
+        )
+    return Path(out)
 
 
 def options_of(root: Place) -> dict[str, str] | None:

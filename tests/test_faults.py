@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from reclake.pipelines import forget
 from reclake.pipelines.doctor import examine
 from reclake.schemas.errors import StorageError
 from reclake.schemas.times import to_us
+from reclake.storage.maintenance import vacuum
 
 EVENTS, FORGOTTEN = 300, 3
 KILLS = 200
@@ -232,6 +234,28 @@ def test_a_disk_that_fills_up_in_any_verb_is_said_and_with_room_again_the_same_v
     assert FORGOTTEN not in set(lake.catalog.table("timelines").scan().collect()["user_id"])
 
 
+def test_vacuum_makes_room_on_a_disk_that_has_none(small: Path, tmp_path: Path) -> None:
+    lake = reclake.Lake.create(small / "lake", buckets=2)
+    lines = source(tmp_path, EVENTS).read_text().splitlines()
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_text("\n".join(lines[number * 100 : number * 100 + 100]) + "\n")
+        lake.ingest("events", tmp_path / f"{number}.jsonl")
+    lake.compact()
+    rows = lake.scan("events").collect().sort("event_id")
+    for files in (True, False):  # the second time nothing is left to go, and that is no error either
+        filler = fill(small)
+        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+            while True:
+                file.write(b"0" * 4096)
+        with pytest.raises(StorageError, match="disk is full"):
+            lake.pin("after")
+        done = vacuum(lake.catalog, retention_hours=0, dry_run=False, now_us=to_us("2024-03-10"))
+        assert bool(sum(table.files for table in done)) == files
+        filler.unlink()
+    assert lake.scan("events").collect().sort("event_id").equals(rows)
+    assert [finding for finding in examine(lake.catalog) if not finding.kept] == []
+
+
 def test_a_read_only_lake_can_be_read_and_says_so_to_whoever_would_write(small: Path, tmp_path: Path) -> None:
     lake = reclake.Lake.create(small / "lake", buckets=2)
     lake.ingest("events", source(tmp_path, EVENTS))
@@ -248,6 +272,8 @@ def test_a_read_only_lake_can_be_read_and_says_so_to_whoever_would_write(small: 
         "pin": lambda: lake.pin("q"),
         "pack": lambda: lake.pack("ctr", pin="p", out=tmp_path / "shards"),
         "forget": lambda: lake.forget([1]),
+        "unpin": lambda: lake.unpin("p"),
+        "compact": lambda: lake.compact(),
     }
     for verb in verbs.values():
         with pytest.raises(StorageError, match="read-only"):

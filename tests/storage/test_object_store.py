@@ -242,6 +242,25 @@ def test_a_lake_that_is_not_there_and_storage_of_another_kind_are_said(store: An
         reclake.Lake.open(tmp_path, storage_options={"aws_region": "here"})
     with pytest.raises(StorageError, match="does not know"):
         places.place("s3://bucket/lake", store.options() | {"aws_colour": "red"}).exists()
+    with pytest.raises(StorageError, match="no such bucket"):
+        reclake.Lake.create("s3://no-such-bucket/lake", storage_options=store.options())
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/out", Path("s3://bucket/out"), "gs://bucket/out"])
+def test_shards_and_reports_are_not_written_to_a_folder_called_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = reclake.Lake.create("lake", buckets=2)
+    lake.pin("p")
+    for verb in (
+        lambda: lake.pack("ctr", pin="p", out=out),
+        lambda: lake.report(out),
+        lambda: lake.report_quality(out),
+    ):
+        with pytest.raises(StorageError, match="written to a file system"):
+            verb()
+    assert [path.name for path in tmp_path.iterdir()] == ["lake"]
 
 
 def test_of_two_that_put_one_object_at_once_one_is_told_that_it_is_there(

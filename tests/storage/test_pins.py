@@ -105,8 +105,11 @@ def test_commands_pin_until_a_time_say_what_is_held_and_forget_with_a_receipt(
     assert blocked.returncode == 1
     assert "p (until 2999-01-01" in blocked.stderr
     compact(lake.catalog)
+    assert "kept until 2001-01-01T00:00:00Z: expired" in run("pin", root, "old", "--until", "2001-01-01").stdout
+    assert "expired" in run("pins", root).stdout
     dry = run("vacuum", root, "--retention-hours", 0, "--dry-run")
     assert "2999-01-01" in dry.stdout
+    assert "old" not in dry.stdout
     assert run("unpin", root, "p").returncode == 0
     done = json.loads(run("forget", root, "--json").stdout)
     assert done["receipt"]["users"] == 2

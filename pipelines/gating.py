@@ -52,13 +52,14 @@ class Gated(Batch):
     """A batch behind its gate.
 
     `sealed_us`: what it was stamped by. `rejected`: its rows for the quarantine, None where there are none. `account`
-    counts no duplicates until the batch is judged, and then `verdict` has its rows.
+    counts no duplicates until the batch is judged, and then `verdict` has its rows. `ignored`: columns nobody reads.
     """
 
     sealed_us: int | None
     rejected: gate.Admitted | None
     admission: gate.Admission
     account: Account
+    ignored: tuple[str, ...]
     verdict: pa.Table | None = None
 
 
@@ -165,6 +166,7 @@ class _Group:
                     rejected=rejected.get(i),
                     admission=admission,
                     account=account,
+                    ignored=self._resolved.ignored,
                 )
             )
         return gated

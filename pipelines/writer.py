@@ -46,6 +46,7 @@ class Written:
     """What became of one batch. read = admitted + quarantined + duplicates, in events; `version` holds the rows.
 
     `repeated`: the batch had been written before, nothing was done, and the counts are those of doing nothing: 0.
+    `ignored_columns`: columns that the contract does not have. It is the contract of when the writer was made.
     """
 
     read: int
@@ -54,6 +55,7 @@ class Written:
     duplicates: int
     version: int
     repeated: bool
+    ignored_columns: tuple[str, ...] = ()
 
 
 class _SealMovedError(ReclakeError):
@@ -318,5 +320,11 @@ def _written(done: Appended[Gated]) -> Written:
         return Written(0, 0, 0, 0, done.version, True)
     account = done.batch.account
     return Written(
-        account.read, account.admitted, account.quarantined, account.duplicates, done.version, repeated=False
+        account.read,
+        account.admitted,
+        account.quarantined,
+        account.duplicates,
+        done.version,
+        repeated=False,
+        ignored_columns=done.batch.ignored,
     )

@@ -240,6 +240,13 @@ def test_rows_that_are_no_table_are_refused_and_the_next_ones_land(lake: reclake
         assert writer.append(rows(range(3)).to_arrow(), producer="p", number=1).admitted == 3
 
 
+def test_columns_that_the_writers_contract_does_not_have_are_named(lake: reclake.Lake) -> None:
+    with lake.writer("events", run=run()) as writer:
+        done = writer.append(rows(range(3)).with_columns(country=pl.lit("de")), producer="p", number=1)
+        assert (done.admitted, done.ignored_columns) == (3, ("country",))
+        assert writer.append(rows(range(3, 6)), producer="p", number=2).ignored_columns == ()
+
+
 def test_a_writer_is_not_handed_to_another_process(lake: reclake.Lake) -> None:
     with lake.writer("events", run=run()) as writer, pytest.raises(StorageError, match="another process"):
         pickle.dumps(writer)

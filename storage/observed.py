@@ -34,7 +34,9 @@ class Observed:
     def found(self, rows: pa.Table) -> pa.Array:
         """Kernel: which rows name one of the users."""
         frame = pl.DataFrame(rows.select(self.read))
-        of_users = frame["column"].is_in([name for name in frame["column"].unique() if self._of_users(name)])
+        of_users = (
+            frame["column"].is_in([name for name in frame["column"].unique() if self._of_users(name)]).fill_null(False)
+        )
         examples = frame["observed"].set(~(of_users & frame["observed"].str.contains(_EXAMPLE, literal=True)), None)
         numbers = frame["value"].is_in(self._numbers).fill_null(False)
         named = np.zeros(frame.height, dtype=bool)

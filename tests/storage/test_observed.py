@@ -64,7 +64,9 @@ def test_values_of_users_are_struck_out_and_counts_and_limits_stay(users: list[i
 
 def test_where_nothing_names_a_user_nothing_changes() -> None:
     rows = table([("user_id", "0 of 9 rows", None), (None, None, None)])
+    nobodys = table([("watch_ms", "0 of 9 rows, e.g. 9", 9.0), (None, None, None)])
     observed = Observed(Wanted([9]), {"user_id"})
     assert observed.found(rows).to_pylist() == [False, False]
     assert observed.left(rows).equals(rows)
+    assert observed.left(nobodys).equals(nobodys)
     assert observed.in_json("[]") == "[]"

@@ -22,6 +22,7 @@ import torch
 import reclake
 
 BUCKETS = 1 << 16
+STATES = "states.pt"
 
 
 class Model(torch.nn.Module):
@@ -45,13 +46,14 @@ def train_loop(config: dict[str, Any]) -> None:
         remainder="pad",
     )
     model = ray.train.torch.prepare_model(Model())
+    optimizer = torch.optim.Adam(model.parameters())
+    parts = {"model": getattr(model, "module", model), "optimizer": optimizer, "feed": feed}
     # What an earlier run left (`config`), or an earlier attempt of this one, whose worker died.
     checkpoint = ray.train.get_checkpoint()
     found = config["resume"] if checkpoint is None else Path(checkpoint.path)
     if found is not None:
-        feed.load_state_dict(json.loads((found / "feed.json").read_text()))
-        getattr(model, "module", model).load_state_dict(torch.load(found / "model.pt"))
-    optimizer = torch.optim.Adam(model.parameters())
+        for name, state in torch.load(found / STATES).items():
+            parts[name].load_state_dict(state)
     for step, batch in enumerate(feed, 1):
         tensors = batch.to_torch()
         history = tensors.history["item_id"]
@@ -63,8 +65,7 @@ def train_loop(config: dict[str, Any]) -> None:
         last = step == config["steps"] or feed.epoch > 0
         if step % 100 == 0 or last:
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "feed.json").write_text(json.dumps(feed.state_dict()))
-                torch.save(getattr(model, "module", model).state_dict(), Path(folder) / "model.pt")
+                torch.save({name: part.state_dict() for name, part in parts.items()}, Path(folder) / STATES)
                 saved = ray.train.Checkpoint.from_directory(folder) if context.get_world_rank() == 0 else None
                 ray.train.report({"loss": loss.item(), "first": int(batch["sample_id"][0])}, checkpoint=saved)
         if last:
@@ -94,7 +95,7 @@ def main() -> None:
     result = trainer.fit()
     assert result.checkpoint is not None
     result.checkpoint.to_directory(kept)
-    print(json.dumps(result.metrics | {"feed": json.loads((kept / "feed.json").read_text())}))
+    print(json.dumps(result.metrics | {"feed": torch.load(kept / STATES)["feed"]}))
 
 
 if __name__ == "__main__":

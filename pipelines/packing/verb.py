@@ -127,7 +127,14 @@ def _existing(out: Path, wanted: dict[str, Any]) -> Manifest | None:
     found = {name: value for name, value in manifest.identity.items() if name != "format_version"}
     found["compression"] = manifest.compression
     if found != wanted:
-        raise ShardError("the folder holds another shard set", where=out, expected=wanted, got=found, hint=hint)
+        differing = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        raise ShardError(
+            "the folder holds another shard set",
+            where=out,
+            expected=", ".join(f"{name} {wanted.get(name)}" for name in differing),
+            got=", ".join(f"{name} {found.get(name)}" for name in differing),
+            hint=hint,
+        )
     return manifest
 
 

@@ -226,8 +226,9 @@ def test_the_loop_of_the_page_for_trainers_runs_and_goes_on_from_its_checkpoint(
     for began in (0, 2):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert not done.returncode, done.stderr[-2000:]
-        state = json.loads(torch.load(tmp_path / "checkpoint.pt")["feed"])
-        assert state["epoch"] == 2
+        state = torch.load(tmp_path / "checkpoint.pt")
+        assert state["feed"]["epoch"] == 2
+        assert state["optimizer"]["state"], "the optimizer goes on too"
         steps = [(tmp_path / f"rank-{rank}").read_text() for rank in range(2)]
         whole = whole or steps
         assert len(set(steps)) == 1, "every rank makes the same number of steps"

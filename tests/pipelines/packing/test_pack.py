@@ -239,7 +239,7 @@ def test_either_compression_gives_the_same_batches_and_the_manifest_says_which(
     assert one.manifest.fingerprint == other.manifest.fingerprint == result.fingerprint
     for left, right in zip(one, other, strict=True):
         same(left, right)
-    with pytest.raises(ShardError, match="another shard set"):
+    with pytest.raises(ShardError, match=r"another shard set[\s\S]*expected: compression lz4"):
         reclake.Lake(lake[0]).pack("mine", pin="p", out=tmp_path / "zstd")
     with pytest.raises(ShardError, match="lz4, zstd"):
         reclake.Lake(lake[0]).pack("mine", pin="p", out=tmp_path / "gz", compression="gzip")  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from .duplicates import held
 from .knowing import TIME, available, known_at
 from .learning import learnt
 from .private import Shield
+from .references import referred
 from .refusal import refusal, refuse
 from .run import Run
 
@@ -94,7 +95,9 @@ def target_of(catalog: Catalog, contract: Contract) -> Target:
     """Where rows of this contract go; the suite is compiled here, once."""
     table = catalog.table(contract.table)
     schema = shapes.events(contract) if contract.kind == "events" else shapes.content(contract)
-    suite = compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal)
+    suite = compile_suite(
+        referred(catalog, contract.expectations), schema, name=contract.name, personal=contract.personal
+    )
     return Target(catalog, contract, schema, stored_schema(contract, schema), suite, table)
 
 

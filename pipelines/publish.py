@@ -28,6 +28,7 @@ from ..storage.catalog import Catalog
 from ..storage.table import Commit, Staged, Table
 from .carried import Carried, recover, settle
 from .learning import learnt
+from .references import referred
 from .refusal import refusal, refuse
 from .run import Run
 
@@ -46,7 +47,7 @@ class Suite:
         found = suites.registered(catalog.root, table)
         kept = [field for contract in catalog.contracts() for field in contract.fields if field.pii == "keep"]
         personal = frozenset(name for field in kept for name in (field.name, field.column))
-        return cls(table, found.whole(table), found.version, personal)
+        return cls(table, referred(catalog, found.whole(table)), found.version, personal)
 
     def compiled(self, schema: pa.Schema, *, apart: Collection[str] | None) -> Audit:
         """See Audit.of for `apart`.

@@ -16,6 +16,7 @@ from ..storage import suites
 from ..storage.catalog import Catalog
 from ..storage.suites import Registered
 from .publish import Suite
+from .references import referred
 
 ENDING = ".suite.json"
 
@@ -45,7 +46,7 @@ def register(catalog: Catalog, table: str, suite: Mapping[str, Any], schema: pa.
     check_with_gx(suite)
     if schema is not None:
         asked = Suite.of(catalog, table)
-        replace(asked, expectations=suite).compiled(schema, apart=None)
+        replace(asked, expectations=referred(catalog, suite)).compiled(schema, apart=None)
     return suites.add(catalog.root, table, suite)
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from ..schemas.errors import SuiteError
 from ..schemas.failures import POLARS_FAILURES
-from . import batch_checks, drift, list_checks, order_checks, row_checks
+from . import batch_checks, coverage, drift, list_checks, order_checks, row_checks
 from .columns import Column, columns_of
 from .conditions import compile_condition
 from .expectation import BatchCheck, Check, Expectation, RowCheck, Severity
@@ -36,7 +36,7 @@ _ENTRIES = frozenset(
     {"type", "kwargs", "meta", "id", "description", "notes", "severity", "rendered_content", "windows"}
 )
 # Great Expectations' own, and those that reclake adds, which its engines know once `reclake.quality.gx` is imported.
-ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES
+ROW_RULES = row_checks.RULES | list_checks.RULES | order_checks.RULES | coverage.RULES
 BATCH_RULES = batch_checks.RULES | drift.RULES
 SUPPORTED: tuple[str, ...] = (*ROW_RULES, *BATCH_RULES)
 _NO_ROWS = np.empty(0, np.uint32)

@@ -32,6 +32,7 @@ from ...storage.catalog import Catalog
 from ...storage.work import KEYS
 from ..operators.registry import OPERATORS, signatures
 from ..private import Shield
+from ..references import referred
 from . import manifest as manifests
 from . import on_ray as media_ray
 from .manifest import Manifest
@@ -159,7 +160,9 @@ def _job(catalog: Catalog, contract: Contract, plan: Plan, *, source: str, now_u
         catalog=catalog,
         contract=contract,
         schema=schema,
-        suite=compile_suite(contract.expectations, schema, name=contract.name, personal=contract.personal),
+        suite=compile_suite(
+            referred(catalog, contract.expectations), schema, name=contract.name, personal=contract.personal
+        ),
         plan=plan,
         identity=identity,
         media=media_columns(plan),

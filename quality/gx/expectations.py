@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 from great_expectations.expectations.expectation import ColumnAggregateExpectation, ColumnMapExpectation
 
-from .. import drift, list_checks, order_checks
+from .. import coverage, drift, list_checks, order_checks
 from ..expectation import Expectation
 from ..row_checks import Rule
 from .conditions import Arguments, MapCondition
@@ -40,7 +40,7 @@ def drift_plan(domain: Domain, given: Arguments) -> Plan:
     return Plan(check.observe, lambda *counts: check.judge(counts).value)
 
 
-OWN = list_checks.RULES | order_checks.RULES
+OWN = list_checks.RULES | order_checks.RULES | coverage.RULES
 METRICS: Mapping[str, MapCondition] = {f"reclake.{type_}": _condition(type_, rule) for type_, rule in OWN.items()}
 VALUE_KEYS: Mapping[str, tuple[str, ...]] = {
     f"reclake.{type_}": tuple(sorted(keys - {"column", "mostly", "row_condition", "condition_parser", "batch_id"}))
@@ -125,12 +125,21 @@ class ExpectLabelsToBeMature(ColumnMapExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "window_hours", "as_of", "as_of_column")
 
 
+class ExpectColumnValuesToBeInReference(ColumnMapExpectation):
+    """Values are of those of `reference`, `{"values": [...]}`; in a suite of a lake `{"table": ..., "column": ...}`."""
+
+    reference: dict[str, Any]
+
+    map_metric: ClassVar[str] = "reclake.expect_column_values_to_be_in_reference"
+    success_keys: ClassVar[tuple[str, ...]] = ("mostly", "reference")
+
+
 class ExpectColumnDriftToBeLessThan(ColumnAggregateExpectation):
     """A column's distribution is nearer to `reference` than `threshold`; see `reclake.quality.drift.reference_of`."""
 
     threshold: float
     measure: Literal["psi", "jensen_shannon", "l_infinity"] = "psi"
-    reference: dict[str, list[Any]]
+    reference: dict[str, Any]
 
     metric_dependencies: ClassVar[tuple[str, ...]] = (DRIFT_METRIC,)
     success_keys: ClassVar[tuple[str, ...]] = ("threshold", "measure", "reference")

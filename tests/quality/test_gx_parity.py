@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reclake.quality import drift, list_checks, order_checks
+from reclake.quality import coverage, drift, list_checks, order_checks
 from reclake.quality.gate import admit
 from reclake.quality.results import CheckResult
 from reclake.quality.suite import SUPPORTED, check_with_gx, compile_suite
@@ -324,7 +324,7 @@ def test_row_conditions_keep_the_rows_gx_keeps(gx_validate: Any) -> None:
 
 
 def test_every_supported_type_is_compared() -> None:
-    ours = list_checks.RULES | order_checks.RULES | drift.RULES  # which pandas has not
+    ours = list_checks.RULES | order_checks.RULES | coverage.RULES | drift.RULES  # which pandas has not
     assert {type_ for type_, _ in ROW_CASES + BATCH_CASES} >= set(SUPPORTED) - set(ours)
 
 

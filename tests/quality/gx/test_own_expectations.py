@@ -91,6 +91,9 @@ CASES: list[tuple[str, dict[str, Any], list[int]]] = [
     ),
     ("expect_labels_to_be_mature", {"column": "at", "window_hours": 24, "as_of": "2024-03-02T02:00:00Z"}, [4, 5]),
     ("expect_labels_to_be_mature", {"column": "context.at", "window_hours": 1, "as_of_column": "at"}, [0]),
+    ("expect_column_values_to_be_in_reference", {"column": "item", "reference": {"values": [7, 8, 8, None]}}, [4, 5]),
+    ("expect_column_values_to_be_in_reference", {"column": "type", "reference": {"values": ["click"]}}, [0, 3, 4, 5]),
+    ("expect_column_values_to_be_in_reference", {"column": "user", "reference": {"values": [2**62]}}, [0, 1, 2, 3, 4]),
     # Great Expectations' own, on what is inside structs and lists.
     ("expect_column_values_to_be_between", {"column": "context.item", "min_value": 2}, [0]),
     ("expect_column_values_to_not_be_null", {"column": "context.at", "mostly": 0.1}, [1, 2, 3, 4, 5]),
@@ -206,6 +209,16 @@ def test_a_reference_that_is_none_is_refused_when_the_suite_is_compiled() -> Non
         kwargs = {"column": "score", "threshold": 1, "reference": reference}
         with pytest.raises(SuiteError, match=r"reference distribution|does not fit"):
             gate(ROWS, "expect_column_drift_to_be_less_than", kwargs)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [None, {}, {"values": ["a"]}, {"values": [1, "a"]}, {"values": []}, {"table": "t", "column": "c"}],
+    ids=str,
+)
+def test_a_reference_of_other_values_than_the_columns_is_refused(reference: Any) -> None:
+    with pytest.raises(SuiteError, match="not a reference for column item"):
+        gate(ROWS, "expect_column_values_to_be_in_reference", {"column": "item", "reference": reference})
 
 
 @pytest.mark.parametrize("name", ["context.nowhere", "steps.item", "steps[].nowhere", "at.hour", "nowhere.item"])

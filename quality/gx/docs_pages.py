@@ -160,7 +160,7 @@ max-width:320px;padding:8px 12px;border:1px solid var(--line);border-radius:8px;
 white-space:pre-wrap}.cooltip:hover .top{display:block}
 .more{margin:8px 0}.more summary{cursor:pointer;color:var(--link)}.small{color:var(--soft);font-size:14px}
 body:has(#failed-only:checked) tr:has(.hide-succeeded-validation-target-child){display:none}
-@media (max-width:820px){.page{grid-template-columns:minmax(0,1fr);padding:14px}.ge-section{padding:14px}
+@media (max-width:1000px){.page{grid-template-columns:minmax(0,1fr);padding:14px}.ge-section{padding:14px}
 aside .card{display:none}[class*=col-]{overflow-x:auto}th,td{padding:6px}}
 """
 

@@ -18,6 +18,7 @@ from ..row_checks import Rule
 from .conditions import Arguments, MapCondition
 from .domain import Domain
 from .plan import Plan
+from .wording import Worded
 
 
 def _expectation(type_: str, domain: Domain, given: Arguments) -> Expectation:
@@ -50,13 +51,14 @@ DRIFT_METRIC = "column.drift"
 DRIFT_KEYS = ("measure", "reference")
 
 
-class ExpectColumnListValuesToNotBeNull(ColumnMapExpectation):
+class ExpectColumnListValuesToNotBeNull(Worded, ColumnMapExpectation):
     """Lists hold no null and no NaN."""
 
+    said: ClassVar[str] = "lists must hold no null and no NaN"
     map_metric: ClassVar[str] = "reclake.expect_column_list_values_to_not_be_null"
 
 
-class ExpectColumnListValuesToBeBetween(ColumnMapExpectation):
+class ExpectColumnListValuesToBeBetween(Worded, ColumnMapExpectation):
     """All numbers of a list are between the bounds; a null inside is passed over, NaN is above all."""
 
     min_value: float | None = None
@@ -67,42 +69,53 @@ class ExpectColumnListValuesToBeBetween(ColumnMapExpectation):
     map_metric: ClassVar[str] = "reclake.expect_column_list_values_to_be_between"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "min_value", "max_value", "strict_min", "strict_max")
 
+    @classmethod
+    def sentence(cls, given: Mapping[str, Any]) -> str:
+        low, high = (">" if given.get("strict_min") else "≥"), ("<" if given.get("strict_max") else "≤")
+        bounds = [f"{low} $min_value"] if given.get("min_value") is not None else []
+        bounds += [f"{high} $max_value"] if given.get("max_value") is not None else []
+        return "numbers inside of lists must be " + " and ".join(bounds)
 
-class ExpectColumnListValuesToBeFinite(ColumnMapExpectation):
+
+class ExpectColumnListValuesToBeFinite(Worded, ColumnMapExpectation):
     """Vectors hold finite numbers: no null, no NaN, no infinity."""
 
+    said: ClassVar[str] = "vectors must hold finite numbers alone"
     map_metric: ClassVar[str] = "reclake.expect_column_list_values_to_be_finite"
 
 
-class ExpectColumnListValuesToBeBefore(ColumnMapExpectation):
+class ExpectColumnListValuesToBeBefore(Worded, ColumnMapExpectation):
     """No future in a history: all times of a list are strictly before `before_column`."""
 
     before_column: str
 
+    said: ClassVar[str] = "times inside of lists must be before $before_column"
     map_metric: ClassVar[str] = "reclake.expect_column_list_values_to_be_before"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "before_column")
 
 
-class ExpectColumnVectorsToBeUnitNorm(ColumnMapExpectation):
+class ExpectColumnVectorsToBeUnitNorm(Worded, ColumnMapExpectation):
     """Vectors have norm 1, give or take `tolerance` (0.001)."""
 
     tolerance: float | None = None
 
+    said: ClassVar[str] = "vectors must have norm 1"
     map_metric: ClassVar[str] = "reclake.expect_column_vectors_to_be_unit_norm"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "tolerance")
 
 
-class ExpectColumnValuesToBeIncreasingWithinGroup(ColumnMapExpectation):
+class ExpectColumnValuesToBeIncreasingWithinGroup(Worded, ColumnMapExpectation):
     """Values do not fall from row to row of the same `group_column`: a user's events are in order."""
 
     group_column: str
     strictly: bool = False
 
+    said: ClassVar[str] = "values must be in order within the same $group_column"
     map_metric: ClassVar[str] = "reclake.expect_column_values_to_be_increasing_within_group"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "group_column", "strictly")
 
 
-class ExpectOutcomesToFollowExposures(ColumnMapExpectation):
+class ExpectOutcomesToFollowExposures(Worded, ColumnMapExpectation):
     """Rows whose `column` is one of `outcomes` come at or after a row of the same keys whose `column` is `exposure`."""
 
     exposure: str
@@ -110,11 +123,12 @@ class ExpectOutcomesToFollowExposures(ColumnMapExpectation):
     time_column: str
     key_columns: list[str]
 
+    said: ClassVar[str] = "$outcomes must come with or after $exposure of the same $key_columns"
     map_metric: ClassVar[str] = "reclake.expect_outcomes_to_follow_exposures"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "exposure", "outcomes", "time_column", "key_columns")
 
 
-class ExpectLabelsToBeMature(ColumnMapExpectation):
+class ExpectLabelsToBeMature(Worded, ColumnMapExpectation):
     """`window_hours` after the column's time had passed at `as_of`, a time, or at the time in `as_of_column`."""
 
     window_hours: float
@@ -124,8 +138,13 @@ class ExpectLabelsToBeMature(ColumnMapExpectation):
     map_metric: ClassVar[str] = "reclake.expect_labels_to_be_mature"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "window_hours", "as_of", "as_of_column")
 
+    @classmethod
+    def sentence(cls, given: Mapping[str, Any]) -> str:
+        end = "$as_of" if given.get("as_of") is not None else "$as_of_column"
+        return f"and the $window_hours hours after it must have been over at {end}"
 
-class ExpectColumnValuesToBeInReference(ColumnMapExpectation):
+
+class ExpectColumnValuesToBeInReference(Worded, ColumnMapExpectation):
     """Values are of those of `reference`, `{"values": [...]}`; in a suite of a lake `{"table": ..., "column": ...}`."""
 
     reference: dict[str, Any]
@@ -133,14 +152,20 @@ class ExpectColumnValuesToBeInReference(ColumnMapExpectation):
     map_metric: ClassVar[str] = "reclake.expect_column_values_to_be_in_reference"
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "reference")
 
+    @classmethod
+    def sentence(cls, given: Mapping[str, Any]) -> str:
+        values = (given.get("reference") or {}).get("values")
+        return "values must be known" + (f": one of {len(values):,}" if isinstance(values, list) else "")
 
-class ExpectColumnDriftToBeLessThan(ColumnAggregateExpectation):
+
+class ExpectColumnDriftToBeLessThan(Worded, ColumnAggregateExpectation):
     """A column's distribution is nearer to `reference` than `threshold`; see `reclake.quality.drift.reference_of`."""
 
     threshold: float
     measure: Literal["psi", "jensen_shannon", "l_infinity"] = "psi"
     reference: dict[str, Any]
 
+    said: ClassVar[str] = "distribution must be nearer to its reference than $threshold"
     metric_dependencies: ClassVar[tuple[str, ...]] = (DRIFT_METRIC,)
     success_keys: ClassVar[tuple[str, ...]] = ("threshold", "measure", "reference")
 

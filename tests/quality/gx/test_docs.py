@@ -67,7 +67,7 @@ def test_no_request_leaves_any_page(site: Path, browser: tuple[Page, Knocks]) ->
     pages = sorted(site.rglob("*.html"))
     assert len(pages) == 3
     for path in pages:
-        for width, dark in ((1280, False), (390, True)):
+        for width, dark in ((1280, False), (900, False), (390, True)):
             page.size(width, dark=dark)
             page.open(path)
             assert page.requests == [path.as_uri()]

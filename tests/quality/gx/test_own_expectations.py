@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,26 @@ def test_a_reference_of_other_values_than_the_columns_is_refused(reference: Any)
 def test_a_path_that_leads_nowhere_is_refused(name: str) -> None:
     with pytest.raises(SuiteError, match="a column that does not exist"):
         gate(ROWS, "expect_column_values_to_not_be_null", {"column": name})
+
+
+def test_data_docs_say_each_of_ours_in_a_sentence() -> None:
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    from reclake.quality.gx.expectations import OWN
+
+    reference = {"column": "score", "threshold": 0.2, "reference": drift.reference_of(NUMBERS)}
+    mine = [(type_, kwargs) for type_, kwargs, _ in CASES if type_ in OWN]
+    condition = {"row_condition": "user == 1", "condition_parser": "pandas", "mostly": 0.5}
+    for type_, kwargs in [*mine, ("expect_column_drift_to_be_less_than", reference)]:
+        given = kwargs | (condition if type_ in OWN else {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = ExpectationConfiguration(type=type_, kwargs=given).to_domain_obj()
+        (content,) = type(made)._prescriptive_renderer(configuration=made.configuration)
+        said = content.to_json_dict()["string_template"]
+        told = Template(said["template"]).substitute(said["params"])
+        assert f"{kwargs['column']} " in told
+        assert type_ not in OWN or ("50 % of the time" in told and told.startswith("If user == 1, then")), told
 
 
 def test_great_expectations_accepts_a_suite_with_them() -> None:

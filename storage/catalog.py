@@ -332,17 +332,19 @@ class Catalog:
     def create_pin(self, name: str, *, until_us: int | None = None) -> Pin:
         """Name the present versions of all tables. The same name again is the same pin if nothing changed.
 
+        They belong together, whatever commits meanwhile: what a pinned table was made from is pinned too.
         With `until_us` it expires then: it no longer keeps anything, and cannot be opened.
 
         Raises:
             PinError: the name is taken by other versions.
         """
+        sealed, tables = self._present()
         pin = Pin(
             name=name,
-            tables={table: self.table(table).version for table in self.table_names()},
+            tables=tables,
             contracts={contract.name: contract.version for contract in self.contracts()},
             recipes={recipe.name: recipe.version for recipe in self.recipes()},
-            sealed_through_us=self.sealed_through_us,
+            sealed_through_us=sealed,
             until_us=until_us,
         )
         if not documents.create(self._pin_path(name), pin.to_json()):
@@ -357,6 +359,17 @@ class Catalog:
                     hint=f"reclake unpin {self.root} {name}, or choose another name",
                 )
         return pin
+
+    def _present(self) -> tuple[int | None, dict[str, int]]:
+        """How far the lake is sealed, and the version of each table then.
+
+        A seal is in all of them or in none; samples come first, so that what they name is there.
+        """
+        while True:
+            sealed, names = self.sealed_through_us, self.table_names()
+            versions = {name: self.table(name).version for name in sorted(names, key=_is_made_of_others, reverse=True)}
+            if self.sealed_through_us == sealed:
+                return sealed, {name: versions[name] for name in names}
 
     def remove_pin(self, name: str) -> Pin:
         """Let go of the versions a pin holds."""
@@ -446,3 +459,7 @@ def _place(root: str | Path, options: Mapping[str, str] | None) -> Place:
             "no path for a lake", expected="a folder", got="an empty path", hint="reclake init ./lake"
         )
     return places.place(root, options)
+
+
+def _is_made_of_others(table: str) -> bool:
+    return table.startswith("samples/")

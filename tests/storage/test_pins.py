@@ -15,6 +15,7 @@ from reclake.pipelines.run import Run
 from reclake.schemas.errors import PinError
 from reclake.schemas.times import to_us
 from reclake.storage.maintenance import compact, vacuum
+from reclake.storage.table import Table
 
 NOW = to_us("2024-03-10")
 RUN = Run(id="test", now_us=lambda: NOW)
@@ -40,6 +41,27 @@ def lake(tmp_path: Path) -> reclake.Lake:
 def held(lake: reclake.Lake, pin: str) -> dict[str, pl.DataFrame]:
     named = lake.catalog.pin(pin)
     return {name: lake.catalog.table(name).scan(version).collect() for name, version in named.tables.items()}
+
+
+def test_a_pin_that_is_made_while_a_seal_ends_holds_all_of_the_seal(
+    lake: reclake.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, asked = Table.version.fget, list[str]()  # type: ignore[attr-defined]
+
+    def sealed_in_between(table: Table) -> int:
+        """The seal is committed after the directory was looked at, before the timelines are."""
+        if table.name == "timelines" and not asked:
+            asked.append(table.name)
+            lake.seal(through="2024-03-02", run=RUN)
+        return int(version(table))
+
+    lake.seal(through="2024-03-01T00:02", run=RUN)
+    with monkeypatch.context() as patched:
+        patched.setattr(Table, "version", property(sealed_in_between))
+        pin = lake.pin("one")
+    assert asked
+    assert pin.sealed_through_us == lake.catalog.sealed_through_us
+    assert pin.tables == {name: lake.catalog.table(name).version for name in lake.catalog.table_names()}
 
 
 def test_every_pinned_version_reads_the_same_after_compaction_and_a_vacuum_that_keeps_nothing_else(

@@ -99,7 +99,9 @@ def _parse(target: str, text: str, columns: list[str], where: str) -> Expression
         raise MappingError(
             f"an expression reads a column that the source does not have: {name}",
             where=f"{at}: {text}",
-            expected="one of the columns " + ", ".join(columns),
+            expected="one of the columns " + ", ".join(columns)
+            if columns
+            else "columns: of this source no row has any",
             got=name,
             hint=did_you_mean(name, columns)
             + 'text is quoted with single quotes, a column with spaces with double quotes: "Customer ID"; a column'

@@ -68,8 +68,10 @@ def _header(path: Path) -> tuple[str, ...]:
         columns = tuple(next((row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row), []))
         "".join(columns).encode()
     except (csv.Error, UnicodeEncodeError) as error:
+        # Python speaks of surrogates, which are what it made of the bytes.
+        why = "bytes that are no UTF-8" if isinstance(error, UnicodeEncodeError) else first_line(error)
         raise SourceError(
-            "a header that cannot be read", where=path, expected="UTF-8 names between commas", got=first_line(error)
+            "a header that cannot be read", where=path, expected="UTF-8 names between commas", got=why
         ) from None
     twice = repeated(columns)
     if twice or not columns:

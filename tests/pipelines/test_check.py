@@ -11,7 +11,7 @@ import pytest
 import reclake
 from reclake.cli.main import main
 from reclake.pipelines.check import check
-from reclake.schemas.errors import ContractError, GateError
+from reclake.schemas.errors import ContractError, GateError, MappingError, SourceError
 
 AVSC = Path(reclake.__file__).parent / "schemas" / "contracts" / "events.avsc"
 ROW = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 1, "available_at": "2024-03-01T00:00:00Z"}
@@ -99,3 +99,15 @@ def test_a_profile_writes_a_suite_that_the_contract_takes_and_that_admits_its_da
     out.replace(tmp_path / "mine.suite.json")
     lake.add_contract(tmp_path / "mine.avsc")
     assert check(lake.catalog, lake.catalog.contract("mine"), [tmp_path / "rows.jsonl"]).quarantined == 0
+
+
+def test_files_that_hold_nothing_of_their_kind_are_refused_in_words_of_ours(tmp_path: Path) -> None:
+    names = ("event_id", "user_id", "item_id", "event_type", "event_time")
+    lake = lake_of(tmp_path, "error", mapping={"emit": [{"fields": {name: name for name in names}}]})
+    contract = lake.catalog.contract("mine")
+    (tmp_path / "junk.csv").write_bytes(b"\x80\x81,\xfe\n1,2\n")
+    with pytest.raises(SourceError, match="bytes that are no UTF-8"):
+        check(lake.catalog, contract, [tmp_path / "junk.csv"])
+    (tmp_path / "lists.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(MappingError, match="of this source no row has any"):
+        check(lake.catalog, contract, [tmp_path / "lists.jsonl"])

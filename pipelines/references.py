@@ -7,11 +7,13 @@
                 "reference": {"table": "events", "column": "watch_ms", "pin": "ctr-2024-03-01"}}}
 
 With `pin` the table is read as it was pinned; without, as it is when the suite is compiled, at the beginning of a run.
+With `days` only what was known in the last so many days that the table has: those before its newest `known_at`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -22,7 +24,9 @@ from ..storage.catalog import Catalog
 from .reading import rows_of
 from .run import wall_clock_us
 
-_KEYS = {"table", "column", "pin"}
+_KEYS = {"table", "column", "pin", "days"}
+_MAX_DAYS = 36_500
+_KNOWN_AT = "known_at"
 
 
 def referred(catalog: Catalog, suite: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -63,12 +67,13 @@ def _resolved(catalog: Catalog, entry: Any, place: int) -> Any:
 
 
 def _column(catalog: Catalog, reference: Mapping[str, Any], where: str) -> pl.LazyFrame:
-    table, column, pin = (reference.get(key) for key in ("table", "column", "pin"))
-    if set(reference) - _KEYS or not isinstance(column, str) or not isinstance(pin, str | None):
+    table, column, pin, days = (reference.get(key) for key in ("table", "column", "pin", "days"))
+    whole = days is None or (type(days) is int and 1 <= days <= _MAX_DAYS)
+    if set(reference) - _KEYS or not isinstance(column, str) or not isinstance(pin, str | None) or not whole:
         raise SuiteError(
             "not a reference to a table",
             where=where,
-            expected='{"table": ..., "column": ...}, and "pin" or not',
+            expected='{"table": ..., "column": ...}, with "pin" or "days" (1 and more) or without',
             got=repr(dict(reference)),
         )
     pinned = None if pin is None else catalog.pin(pin).opened_at(wall_clock_us())
@@ -88,4 +93,19 @@ def _column(catalog: Catalog, reference: Mapping[str, Any], where: str) -> pl.La
             expected="one of " + ", ".join(rows.collect_schema()),
             got=column,
         )
+    if days is not None:
+        rows = _last(rows, days, where)
     return rows.select(pl.col(column).drop_nulls())
+
+
+def _last(rows: pl.LazyFrame, days: int, where: str) -> pl.LazyFrame:
+    """What was known within so many days before the newest of the rows, that one included."""
+    if _KNOWN_AT not in rows.collect_schema():
+        raise SuiteError(
+            "a reference to the last days of a table that does not say when its rows were known",
+            where=where,
+            expected=f"a table with a column {_KNOWN_AT}",
+            got=", ".join(rows.collect_schema()),
+        )
+    newest = rows.select(pl.col(_KNOWN_AT).max()).collect(engine="streaming").item()
+    return rows if newest is None else rows.filter(pl.col(_KNOWN_AT) > newest - timedelta(days=days))

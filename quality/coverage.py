@@ -34,6 +34,7 @@ def covered(e: Expectation) -> RowCheck:
     said = "known values"
     if "table" in given:
         said = f"values of {given['table']}.{given['column']}" + (f" at pin {given['pin']}" if "pin" in given else "")
+        said += f" in its last {given['days']} days" if "days" in given else ""
     return on_present(e, column, column.value.is_in(known.implode()), f"one of {len(known):,} {said}")
 
 

@@ -74,6 +74,18 @@ def test_drift_is_measured_against_a_pinned_table(lake: reclake.Lake, tmp_path: 
     assert finding.expected == "psi < 0.25"
 
 
+def test_drift_is_measured_against_the_last_days(lake: reclake.Lake, tmp_path: Path) -> None:
+    for day, items in ((3, [5] * 200), (4, [6] * 100), (5, [7] * 100)):
+        lake.ingest("mine", file_of(tmp_path, items, day=day))
+    reference = {"table": "events", "column": "item_id", "days": 2}
+    register(lake, tmp_path, (DRIFT, {"column": "item_id", "threshold": 0.25, "reference": reference}))
+    contract, days = lake.catalog.contract("mine"), file_of(tmp_path, [6, 7] * 100, day=6)
+    assert check(lake.catalog, contract, [days]).verdict == "pass"
+    lake.ingest("mine", file_of(tmp_path, [8] * 400, day=6))
+    (finding,) = check(lake.catalog, contract, [days]).findings
+    assert finding.expected == "psi < 0.25"
+
+
 def test_a_suite_of_a_table_that_is_published_may_have_references(lake: reclake.Lake, tmp_path: Path) -> None:
     expectation = {"type": IN_REFERENCE, "kwargs": {"column": "item_id", "reference": SEEN | {"pin": "then"}}}
     path = tmp_path / "timelines.suite.json"
@@ -94,6 +106,8 @@ def test_a_suite_of_a_table_that_is_published_may_have_references(lake: reclake.
         ({"table": "events", "column": "itm"}, "a column that does not exist"),
         ({"table": "events"}, "not a reference to a table"),
         ({"table": "events", "column": "item_id", "version": 3}, "not a reference to a table"),
+        ({"table": "events", "column": "item_id", "days": 0}, "not a reference to a table"),
+        ({"table": "directory", "column": "user_id", "days": 7}, "does not say when"),
         ({"table": "events", "column": "event_type"}, "not a reference for column item_id"),
     ],
     ids=str,

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import polars as pl
 
+from ..schemas.buckets import bucket_groups
 from ..schemas.errors import ReclakeError
 from ..schemas.times import iso
 from ..storage.catalog import SEAL, Catalog
 from .forget import waiting
 from .run import Run
+
+ROWS_AT_ONCE = 2_000_000  # events of timelines in memory at a time, whatever the lake holds
+DIGESTS_AT_ONCE = 50_000_000  # of event ids, 8 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ def _tables(catalog: Catalog) -> Iterator[Finding]:
         table = catalog.table(name)
         try:
             rows = table.scan().select(pl.len()).collect().item()
-            told = f"version {table.version}, {rows:,} rows, {len(table.files()):,} files"
+            files = len(table.files())
+            told = f"version {table.version}, {rows:,} rows, {files:,} file{'s' * (files != 1)}"
         except (ReclakeError, OSError, pl.exceptions.PolarsError) as error:
             yield Finding(f"table {name} opens", False, str(error))
             continue
@@ -63,18 +68,26 @@ def _events(catalog: Catalog) -> Iterator[Finding]:
     table = catalog.table("events")
     if not table.exists:
         return
-    row = (
-        table.scan()
-        .select(
-            pl.len().alias("rows"),
-            pl.col("event_id").n_unique().alias("ids"),
-            (pl.col("known_at") < pl.max_horizontal("event_time", "available_at")).sum().alias("early"),
-        )
-        .collect()
-        .row(0, named=True)
-    )
-    yield Finding("every event_id is there once", row["rows"] == row["ids"], f"{row['rows'] - row['ids']:,} repeated")
-    yield Finding("nothing is known before it happened or arrived", row["early"] == 0, f"{row['early']:,} rows")
+    events = table.scan()
+    early = pl.col("known_at") < pl.max_horizontal("event_time", "available_at")
+    counts = events.select(pl.len().alias("rows"), early.sum().alias("early"))
+    rows, before = counts.collect(engine="streaming").row(0)
+    parts = rows // DIGESTS_AT_ONCE + 1
+    repeated = sum(_repeated(events, part, parts) for part in range(parts))
+    yield Finding("every event_id is there once", repeated == 0, f"{repeated:,} repeated")
+    yield Finding("nothing is known before it happened or arrived", before == 0, f"{before:,} rows")
+
+
+def _repeated(events: pl.LazyFrame, part: int, parts: int) -> int:
+    """How many events of one part of all digests repeat an event_id; the ids are read only where digests agree."""
+    digest = pl.col("event_id").hash()
+    own = events.select("event_id", digest.alias("digest")).filter(pl.col("digest") % parts == part)
+    digests = own.select("digest").collect(engine="streaming")["digest"].sort()
+    twice = digests.filter((digests == digests.shift()).fill_null(False)).unique()
+    if twice.is_empty():
+        return 0
+    ids = own.filter(pl.col("digest").is_in(twice.implode())).select("event_id").collect(engine="streaming")["event_id"]
+    return len(ids) - ids.n_unique()
 
 
 def _timelines(catalog: Catalog) -> Iterator[Finding]:
@@ -82,41 +95,41 @@ def _timelines(catalog: Catalog) -> Iterator[Finding]:
     sealed = catalog.sealed_through_us
     if sealed is None:
         return
-    timelines = catalog.table("timelines").scan()
-    users = (
-        timelines.group_by("user_id")
-        .agg(
-            pl.len().alias("count"),
-            pl.col("ordinal").n_unique().alias("distinct"),
-            pl.col("ordinal").max().alias("last"),
-        )
-        .collect()
-    )
-    gaps = users.filter((pl.col("distinct") != pl.col("count")) | (pl.col("last") != pl.col("count") - 1))
-    yield Finding("ordinals are 0, 1, 2 …", gaps.is_empty(), f"{users.height:,} users, {gaps.height} with gaps")
-    known = pl.col("known_at").sort_by("ordinal")
-    unordered = (
-        timelines.group_by("user_id")
-        .agg((known.diff() < pl.duration()).any().alias("off"))
-        .select(pl.col("off").sum())
-        .collect()
-        .item()
-    )
-    yield Finding("timelines are in known_at order", unordered == 0, f"{unordered} users off")
-    counts = catalog.table("directory").scan().group_by("user_id").agg(pl.col("count").sum().alias("listed"))
-    off = (
-        users.lazy()
-        .join(counts, on="user_id", how="full")
-        .filter(pl.col("count").ne_missing(pl.col("listed")))
-        .collect()
-    )
-    yield Finding("the directory agrees with the timelines", off.is_empty(), f"{off.height} users off")
-    barrier = catalog.table("events").transaction(SEAL) or 0
+    timelines, directory = catalog.table("timelines").scan(), catalog.table("directory").scan()
     through = pl.lit(sealed).cast(pl.Datetime("us", "UTC"))
     below = catalog.table("events").scan().filter(pl.col("known_at") < through).select(pl.len()).collect().item()
-    held = timelines.select(pl.len()).collect().item()
+    groups = bucket_groups(below, catalog.buckets, ROWS_AT_ONCE)
+    users = pl.concat(_users(timelines, directory, group) for group in groups)
+    listed, held = users.height, timelines.select(pl.len()).collect().item()
+    gaps, behind, off = users.select(pl.col("gap", "behind", "off").sum()).row(0)
+    yield Finding("ordinals are 0, 1, 2 …", gaps == 0, f"{listed:,} users, {gaps:,} with gaps")
+    yield Finding("timelines are in known_at order", behind == 0, f"{behind:,} users off")
+    yield Finding("the directory agrees with the timelines", off == 0, f"{off:,} users off")
     yield Finding("every sealed event is in a timeline", below == held, f"{below:,} events, {held:,} in timelines")
-    yield Finding("nothing lands behind the seal", barrier >= sealed, f"barrier {barrier}, sealed through {sealed}")
+    barrier = catalog.table("events").transaction(SEAL) or 0
+    told = f"sealed through {iso(sealed)}"
+    behind_it = f"{told}, and the log of events takes what was known since {iso(barrier)}" if barrier < sealed else told
+    yield Finding("nothing lands behind the seal", barrier >= sealed, behind_it)
+
+
+def _users(timelines: pl.LazyFrame, directory: pl.LazyFrame, buckets: list[int]) -> pl.DataFrame:
+    """A row a user of some buckets: has the timeline a gap, is it out of order, does the directory say otherwise?"""
+    own = pl.col("bucket").is_in(buckets)
+    user, ordinal, known = pl.col("user_id"), pl.col("ordinal"), pl.col("known_at")
+    follows = (user == user.shift()).fill_null(False)
+    due = pl.when(follows).then(ordinal.shift() + 1).otherwise(0)
+    found = (
+        timelines.filter(own)
+        .select("user_id", "ordinal", "known_at")
+        .sort("user_id", "ordinal")
+        .select("user_id", ordinal.ne_missing(due).alias("gap"), (follows & (known < known.shift())).alias("behind"))
+        .group_by("user_id")
+        .agg(pl.len().alias("count"), pl.col("gap", "behind").any())
+    )
+    said = directory.filter(own).group_by("user_id").agg(pl.col("count").sum().alias("listed"))
+    both = found.join(said, on="user_id", how="full", coalesce=True)
+    off = pl.col("count").ne_missing(pl.col("listed"))
+    return both.select(pl.col("gap", "behind").fill_null(False), off.alias("off")).collect(engine="streaming")
 
 
 def _pins(catalog: Catalog, now_us: int) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from ..avro import AvroType
 from ..avro_blocks import container
 from ..errors import ContractError, SourceError
 from ..failures import POLARS_FAILURES
-from .types import Record, label, parse
+from .types import Record, as_row, label, parse
 from .wire import Wire, wire
 
 CODECS = ("null", "deflate", "snappy", "bzip2", "xz", "zstandard", "lz4")
@@ -23,7 +23,7 @@ _FASTAVRO_FAILURES = (ValueError, EOFError, IndexError, KeyError, TypeError, Ove
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A record schema and its wire form."""
+    """A record, or the row of what is none, and its wire form."""
 
     record: Record
     wire: Wire
@@ -41,6 +41,15 @@ def record_of(schema: AvroType, *, where: str) -> Record:
             "rows are records", where=where, expected='{"type": "record", "fields": [...]}', got=label(type_)
         )
     return type_
+
+
+def row_of(schema: AvroType, *, where: str) -> Record:
+    """The row a parsed schema describes; see `as_row`.
+
+    Raises:
+        ContractError: it is no Avro schema.
+    """
+    return as_row(parse(schema, where=where))
 
 
 def layout_of(record: Record, *, where: str) -> Layout:

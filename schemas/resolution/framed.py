@@ -20,7 +20,7 @@ from ..avro import AvroType
 from ..avro_blocks import SYNC_BYTES, block
 from ..errors import SourceError
 from . import columns
-from .decoding import Layout, decode, layout_of, record_of
+from .decoding import Layout, decode, layout_of, record_of, row_of
 from .own import own_record
 from .reading import READER, RUN_ROWS, reader_of, resolved, table
 from .types import Record
@@ -62,7 +62,7 @@ def read_framed(messages: Sequence[bytes | None], schemas_by_id: Mapping[int, Av
             messages name.
     """
     wanted = reader_of(reader)
-    parts, bad = _by_schema(messages, schemas_by_id, lambda _: wanted)
+    parts, bad = _by_schema(messages, schemas_by_id, row_of, lambda _: wanted)
     arrays = [pa.nulls(0, columns.arrow_type(wanted, READER)), *[array for part in parts for array in part.arrays]]
     indexes = np.concatenate([np.zeros(0, np.int64), *[part.indexes for part in parts]])
     return _in_order(table(arrays), indexes, bad)
@@ -76,9 +76,9 @@ def read_framed_apart(
     What has no column of its own is text (see `own`). A message is bad as for `read_framed`.
 
     Raises:
-        ContractError: a schema that messages name is malformed, or contains itself.
+        ContractError: a schema that messages name is malformed, contains itself, or is no record.
     """
-    parts, bad = _by_schema(messages, schemas_by_id, lambda writer: own_record(writer.record))
+    parts, bad = _by_schema(messages, schemas_by_id, record_of, lambda writer: own_record(writer.record))
     return {part.id: Framed(table(part.arrays), part.indexes, ()) for part in parts if part.arrays}, tuple(bad)
 
 
@@ -92,16 +92,19 @@ class _Part:
 
 
 def _by_schema(
-    messages: Sequence[bytes | None], schemas_by_id: Mapping[int, AvroType], reader: Callable[[Layout], Record]
+    messages: Sequence[bytes | None],
+    schemas_by_id: Mapping[int, AvroType],
+    row: Callable[..., Record],
+    reader: Callable[[Layout], Record],
 ) -> tuple[list[_Part], list[BadMessage]]:
-    """Messages by their ids, each read by what `reader` gives for its schema; and the bad ones, in their order."""
+    """Messages by their ids, and the bad ones, in their order; `row` makes a schema a row, `reader` what reads it."""
     data = pa.array(messages, pa.large_binary())
     ids = _ids(data, schemas_by_id)
     bad = [BadMessage(row, _unframed(messages[row], int(ids[row]))) for row in np.flatnonzero(ids < 0).tolist()]
     parts = []
     for id_ in np.unique(ids[ids >= 0]).tolist():
         where = f"schema {id_}"
-        writer = layout_of(record_of(schemas_by_id[id_], where=where), where=where)
+        writer = layout_of(row(schemas_by_id[id_], where=where), where=where)
         rows = np.flatnonzero(ids == id_)
         own = data if len(rows) == len(data) else data.take(pa.array(rows))
         good, failed = _isolated(own, writer, reader(writer), where)

@@ -14,8 +14,8 @@ from ..avro_blocks import Block, Bytes, Header, read_header, walk
 from ..contract import read_json
 from ..errors import ReclakeError, SourceError, SourceNotFoundError
 from . import columns, defaults
-from .decoding import CODECS, Layout, decode, layout_of, record_of
-from .types import Record
+from .decoding import CODECS, Layout, decode, layout_of, row_of
+from .types import Record, is_value
 from .wire import wire
 
 RUN_ROWS, RUN_BYTES = 250_000, 64 << 20
@@ -24,6 +24,7 @@ READER = "the reader's schema"
 
 def read(file: str | Path | BinaryIO, reader: AvroType | Path) -> pa.Table:
     """The rows of an Avro container file as the reader's schema has them: its fields, names, types and defaults.
+    Where it is no record, they have one column, `value`.
 
     `file` is a path, or a file opened for reading bytes; `reader` a schema, parsed or as JSON text, or the path of an
     .avsc. Runs of blocks are decoded and resolved as columns, one after the other; types become Arrow types as
@@ -64,15 +65,15 @@ def _read(data: Bytes, wanted: Record, place: object) -> pa.Table:
 
 
 def reader_of(schema: AvroType | Path) -> Record:
-    """A reader's record, its defaults looked at and every type known to have a columnar form.
+    """A reader's row, its defaults looked at and every type known to have a columnar form.
 
     Raises:
-        ContractError: it is no Avro schema of a record, or has no columnar form.
+        ContractError: it is no Avro schema, or has no columnar form.
     """
     where = READER
     if isinstance(schema, Path) or (isinstance(schema, str) and schema.endswith(".avsc")):
         where, schema = str(schema), read_json(Path(schema))
-    record = record_of(schema, where=where)
+    record = row_of(schema, where=where)
     defaults.check(record, where=where)
     wire(record, where=where)
     columns.arrow_type(record, where)
@@ -81,6 +82,11 @@ def reader_of(schema: AvroType | Path) -> Record:
 
 def resolved(decoded: pa.StructArray, writer: Layout, reader: Record) -> pa.StructArray:
     """Decoded rows as the reader has them."""
+    if is_value(writer.record) and not is_value(reader):  # such as a union of records
+        return columns.column(decoded.field(0), writer.record.fields[0].type, reader, "the row")
+    if is_value(reader) and not is_value(writer.record):
+        values = columns.column(decoded, writer.record, reader.fields[0].type, "the row")
+        return pa.StructArray.from_arrays([values], fields=list(columns.arrow_type(reader, "")))
     if not reader.answers_to(writer.record):
         return columns.column(decoded, writer.record, reader, "")
     return columns.record(decoded, writer.record, reader, "")
@@ -94,9 +100,9 @@ def table(arrays: list[pa.StructArray]) -> pa.Table:
 def _writer_of(schema: AvroType, reader: Record) -> Layout:
     """A file's own schema; a record without a name, as Polars writes them, goes by the reader's."""
     where = "the writer's schema"
-    if isinstance(schema, dict) and not schema.get("name"):
+    if isinstance(schema, dict) and schema.get("type") == "record" and not schema.get("name"):
         schema = schema | {"name": reader.name}
-    return layout_of(record_of(schema, where=where), where=where)
+    return layout_of(row_of(schema, where=where), where=where)
 
 
 def _runs(data: Bytes, header: Header, place: object) -> Iterator[list[Block]]:

@@ -13,6 +13,7 @@ from ..avro import LOGICAL, PRIMITIVES, AvroType
 from ..errors import ContractError
 
 NANOS = {("long", "timestamp-nanos"), ("long", "local-timestamp-nanos")}
+VALUE = "value"  # the column of what is no record
 _DECIMAL_DIGITS_MAX = 76  # what Arrow's widest decimal holds
 
 
@@ -127,6 +128,20 @@ def parse(schema: AvroType, *, where: str) -> Type:
         return _Parser(where).parse(schema, "", "")
     except RecursionError:
         raise ContractError("a schema nested too deeply", where=where, hint="give inner types names") from None
+
+
+def as_row(type_: Type) -> Record:
+    """What a row of a type is: a record itself, else a record of one field, `value`, whose bytes are the same."""
+    return (
+        type_
+        if isinstance(type_, Record)
+        else Record(VALUE, VALUE, frozenset(), [Field(VALUE, type_, (), False, None)])
+    )
+
+
+def is_value(row: Record) -> bool:
+    """Whether a row is made of a type that is no record."""
+    return row.kind == VALUE
 
 
 def short(name: str) -> str:

@@ -7,7 +7,6 @@ when a scan of every file finds none of the users; it does not name them.
 
 from __future__ import annotations
 
-import operator
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..schemas.errors import ErasureError, PinError
+from ..schemas.buckets import user_id_of
+from ..schemas.errors import ErasureError, PinError, UsageError
 from ..schemas.pii import pseudonym
 from ..schemas.times import US_PER_DAY, iso
 from ..storage import documents, log, outputs
@@ -107,22 +107,16 @@ def ask(catalog: Catalog, users: Sequence[int], *, within_days: int = WITHIN_DAY
 def _ids(users: Sequence[int], catalog: Catalog) -> tuple[int, ...]:
     """The ids, each once, in order.
 
-    What is no id goes on no record: the run that takes it up would fail each time, for everybody in it. And a number
-    that is cut until it fits is somebody else's.
+    What is no id goes on no record: the run that takes it up would fail each time, for everybody in it.
     """
     if isinstance(users, str) or not isinstance(users, Iterable):
         raise ErasureError(
             "not a list of user ids", where=catalog.root, expected="for example [4711, 4712]", got=repr(users)[:80]
         )
-    ids = set[int]()
-    for user in users:
-        known = None if isinstance(user, bool) or not hasattr(user, "__index__") else operator.index(user)
-        if known is None or not -(2**63) <= known < 2**63:
-            raise ErasureError(
-                "not a user id", where=catalog.root, expected="a whole number of 64 bits", got=repr(user)[:80]
-            )
-        ids.add(known)
-    return tuple(sorted(ids))
+    try:
+        return tuple(sorted({user_id_of(user) for user in users}))
+    except UsageError as error:
+        raise ErasureError(error.what, where=catalog.root, expected=error.expected, got=error.got) from None
 
 
 def waiting(catalog: Catalog) -> list[Request]:

@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow as pa
 
 from ..schemas import shapes
-from ..schemas.buckets import bucket_of
+from ..schemas.buckets import bucket_of, user_id_of
 from ..schemas.eras import Era, named, start_prefix
-from ..schemas.errors import ReclakeError, StorageError
+from ..schemas.errors import StorageError, UsageError
 from ..schemas.times import from_us
 from ..storage import log
 from ..storage.catalog import Catalog
@@ -34,9 +34,13 @@ def timeline(catalog: Catalog, user_id: int, *, before_us: int | None = None, la
 
     Returns:
         a table with the events' fields, known_at, ordinal, era (null: unsealed), bucket and sealed.
+
+    Raises:
+        UsageError: what is no user's id, or no number of events.
     """
-    if last is not None and last < 0:
-        raise ReclakeError("not a number of events", expected="last >= 0", got=last)
+    user_id = user_id_of(user_id)
+    if last is not None and (not hasattr(last, "__index__") or last < 0):
+        raise UsageError("not a number of events", expected="last >= 0", got=repr(last))
     bucket = int(bucket_of([user_id], catalog.buckets)[0])
     known = pl.lit(True) if before_us is None else pl.col("known_at") < pl.lit(before_us).cast(TIME)
     tail = _tail(catalog, user_id, bucket, before_us).filter(known)

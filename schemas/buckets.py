@@ -8,8 +8,12 @@ Source: XXH64, github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; Spark's `
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import numpy.typing as npt
+
+from .errors import UsageError
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -36,6 +40,18 @@ def xxhash64(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         h *= _P3
         h ^= h >> np.uint64(32)
     return h.view(np.int64)
+
+
+def user_id_of(value: object) -> int:
+    """A user's id as an int. A number that is cut until it fits is somebody else's.
+
+    Raises:
+        UsageError: it is no whole number of 64 bits.
+    """
+    known = None if isinstance(value, bool) or not hasattr(value, "__index__") else operator.index(value)
+    if known is None or not -(2**63) <= known < 2**63:
+        raise UsageError("not a user id", expected="a whole number of 64 bits", got=repr(value)[:80])
+    return known
 
 
 def bucket_of(user_ids: npt.ArrayLike, buckets: int) -> npt.NDArray[np.int32]:

@@ -15,7 +15,7 @@ import reclake
 from reclake.pipelines.doctor import examine
 from reclake.pipelines.ordinals import directory_of, give_ordinals
 from reclake.pipelines.run import Run
-from reclake.schemas.errors import EngineError, SealError
+from reclake.schemas.errors import EngineError, SealError, UsageError
 from reclake.schemas.times import US_PER_DAY, to_us
 from reclake.storage import followed
 from reclake.storage.catalog import SEAL
@@ -98,6 +98,13 @@ def test_a_timeline_is_read_back_to_the_last_events_asked_for(tmp_path: Path) ->
     assert lake.timeline(7, before=before).to_pylist() == expected
     assert lake.timeline(7, before=before, last=2).to_pylist() == expected[-2:]
     assert lake.timeline(999_999).num_rows == 0
+    assert lake.timeline(np.int64(7), last=np.int64(2)).to_pylist() == whole[-2:]
+
+
+@pytest.mark.parametrize("user", ["7", 7.0, True, None, 2**63])
+def test_what_is_no_id_has_no_timeline(tmp_path: Path, user: Any) -> None:
+    with pytest.raises(UsageError, match="not a user id"):
+        lake_of(tmp_path).timeline(user)
 
 
 def test_a_span_that_is_not_over_cannot_be_sealed(tmp_path: Path) -> None:

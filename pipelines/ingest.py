@@ -456,7 +456,7 @@ def _stop(
     """Store the verdict of a batch that may not be written, and say so."""
     error = refusal(
         admission,
-        "a critical check failed: nothing of this batch was written",
+        "stopped at the gate: nothing of this batch was written",
         where=f"{source_name}, rows {batch.first_row} to {batch.end_row - 1}, contract {target.contract.name}",
         hint="mend the source or the contract, then run the same command again; it goes on where it stopped; more: "
         f"reclake contract check {target.catalog.root} {target.contract.name} {source_name}",

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ..quality import gate
 from ..quality.findings import Finding, findings, told
+from ..quality.verdicts import uncommitted
 from ..schemas import shapes
 from ..schemas.errors import GateError
 from ..storage.catalog import Catalog
@@ -16,7 +17,7 @@ from ..storage.catalog import Catalog
 
 def refuse(catalog: Catalog, verdict: pa.Table, error: GateError) -> NoReturn:
     """Store the verdict of what was stopped, and say so."""
-    catalog.table("verdicts").append(gate.record(verdict, shapes.VERDICTS, name="verdicts"))
+    catalog.table("verdicts").append(gate.record(uncommitted(verdict), shapes.VERDICTS, name="verdicts"))
     raise error
 
 
@@ -26,7 +27,7 @@ def refusal(
     *,
     where: str,
     hint: str,
-    expected: str = "every critical check to pass",
+    expected: str = "every critical check to pass, and no more rows rejected than the contract allows",
     found: Sequence[Finding] | None = None,
 ) -> GateError:
     """The error of an admission that was stopped. `found`: what was found besides by the gate, and by it."""

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..quality import gate
-from ..quality.verdicts import rows_of, versioned
+from ..quality.verdicts import rows_of, uncommitted, versioned
 from ..schemas import shapes
 from ..schemas.errors import GateError, ReclakeError, SourceError, StorageError
 from ..schemas.failures import POLARS_FAILURES
@@ -251,10 +251,10 @@ class EventWriter:
             self._behind[cursor] = _Behind(table, self._verdicts.offer(Batch(part, batch.transactions)))
 
     def _stopped(self, gated: Gated, cursor: str, number: int) -> GateError:
-        self._verdicts.put(Batch(gate.record(rows_of([gated.account]), shapes.VERDICTS, name="verdicts")))
+        self._verdicts.put(Batch(gate.record(uncommitted(rows_of([gated.account])), shapes.VERDICTS, name="verdicts")))
         return refusal(
             gated.admission,
-            "a critical check failed: nothing of this batch was written",
+            "stopped at the gate: nothing of this batch was written",
             where=f"{cursor}, batch {number}",
             hint="mend the rows or the contract, then append the batch again under the same number; more: "
             f"reclake report quality {self._target.catalog.root}",

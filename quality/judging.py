@@ -46,7 +46,7 @@ def judge(
                 unknown = unknown or told(results[-1])
             continue
         evaluated = int(found[f"{i}.evaluated"])
-        nothing = not_there(check, evaluated, frame.height, absent)
+        nothing = not_there(check, suite.roots[i], evaluated, frame.height, absent)
         if nothing is not None:
             results.append(nothing)
             continue

@@ -44,7 +44,7 @@ def unit_norm(e: Expectation) -> RowCheck:
     tolerance = e.number("tolerance")
     allowed = NORM_TOLERANCE if tolerance is None else float(tolerance)
     norm = column.items.list.eval(pl.element().cast(pl.Float64).pow(2)).list.sum().sqrt()
-    got = pl.concat_str(pl.lit("norm "), norm.round(6).cast(pl.String))
+    got = pl.concat_str(pl.lit("norm "), (norm + 0.0).round(6).cast(pl.String))  # of no values the sum is -0.0
     meets, proof = (norm - 1).abs() <= allowed, proofs.unit_vectors(column, allowed)
     return on_present(e, column, meets, f"norm 1 within {allowed:g}", got, proof=proof)
 

@@ -40,9 +40,13 @@ def column_of(check: Check) -> str | None:
     return ", ".join(check.columns) or None
 
 
-def not_there(check: Check, evaluated: int, rows: int, absent: Collection[str]) -> CheckResult | None:
-    """The answer of a check that had nothing to look at, because the source has no such column; else None."""
-    lacking = sorted(roots(check) & set(absent)) if absent and rows else []
+def not_there(
+    check: Check, needs: Collection[str], evaluated: int, rows: int, absent: Collection[str]
+) -> CheckResult | None:
+    """The answer of a check that had nothing to look at, because the source lacks a column that it needs, be it in its
+    row condition; else None.
+    """
+    lacking = sorted((roots(check) | set(needs)) & set(absent)) if absent and rows else []
     if not lacking or (evaluated and isinstance(check, RowCheck)):
         return None
     return not_evaluated(check, f"the source has no column {', '.join(lacking)}")

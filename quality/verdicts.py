@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..schemas.shapes import VERDICTS
 from .results import CheckResult
 
+STOP = "stop"
 BATCH = "batch"  # the row of the verdicts table that sums a batch up
 EXPECTED_OF_BATCH = "no critical check unmet, quarantine within its limit"
 
@@ -115,6 +116,19 @@ def _number(result: CheckResult) -> float | None:
 
 
 def versioned(verdict: pa.Table, version: int) -> pa.Table:
-    """Rows of a verdict, with the version of the table that holds the rows it is about."""
+    """Rows of a verdict, with the version of the table that holds the rows it is about; of "stop" none does, though
+    what became of quarantined rows was committed.
+    """
+    if verdict.num_rows and verdict["verdict"][0].as_py() == STOP:
+        return verdict
     at = verdict.schema.get_field_index("table_version")
     return verdict.set_column(at, verdict.schema.field(at), pa.array([version] * verdict.num_rows, pa.int64()))
+
+
+def uncommitted(verdict: pa.Table) -> pa.Table:
+    """Rows of one verdict that no commit carries, under an id of its own: what is tried again has the same id until a
+    commit names it.
+    """
+    at = verdict.schema.get_field_index("verdict_id")
+    told = f"{verdict['verdict_id'][0]}-at-{verdict['at'].cast(pa.int64())[0]}"
+    return verdict.set_column(at, verdict.schema.field(at), pa.array([told] * verdict.num_rows, pa.string()))

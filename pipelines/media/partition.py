@@ -253,7 +253,7 @@ def _stop(job: Job, admission: gate.Admission, verdict: pa.Table) -> None:
     """Store the verdict of a run that may not be published, and say so."""
     error = refusal(
         admission,
-        "a critical check failed: nothing of these items was written",
+        "stopped at the gate: nothing of these items was written",
         where=f"{job.source}, contract {job.contract.name}",
         hint="mend the manifest or the contract, then run the same command again; what the operators made is kept, and "
         f"only what changed is made again; more: reclake report quality {job.catalog.root}",

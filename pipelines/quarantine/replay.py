@@ -10,7 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from ...quality import gate
+from ...quality.expectation import BatchCheck
 from ...quality.findings import Finding, findings, merged
+from ...quality.verdicts import uncommitted
 from ...schemas import shapes
 from ...schemas.errors import CommitConflictError
 from ...storage.catalog import Catalog, replay_cursor
@@ -60,6 +62,9 @@ def replay(
     is known from now. What became of the rows that leave quarantine is kept in `replays`, the gate's verdict in
     `verdicts`; both travel in the commit of the rows. What still fails stays; its history (`replays`) gets a line where
     the version that rejects it, or the reasons, are others than the last time. The same again changes nothing.
+
+    Checks of a whole batch are warnings here, and there is no budget. A critical check of rows stops a replay as it
+    stops a batch.
     """
     run = run or Run()
     target = target_of(catalog, catalog.contract(contract_name))
@@ -121,7 +126,7 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> tuple[dict[str, i
             _ledger(target, pl.concat([settled, again], how="diagonal"), run),
         )
         if settled.is_empty() and again.is_empty() and not admitted.rows.num_rows:
-            rows = gate.record(carried.verdict, shapes.VERDICTS, name="verdicts")
+            rows = gate.record(uncommitted(carried.verdict), shapes.VERDICTS, name="verdicts")
             target.catalog.table("verdicts").append(rows)
             return counts, found
         try:
@@ -190,7 +195,13 @@ def _admit(
     """The gate's answer, the rows to append after `version`, and (_row, _outcome) of every candidate."""
     # A budget bounds how many new rows may be set aside. These are: those that still fail hold no mended one back.
     contract = dataclasses.replace(target.contract, quarantine_limit=1.0, quarantine_limit_rows=None)
-    unbounded = dataclasses.replace(target, contract=contract)
+    # What was left over from many batches is no batch: its row count or mean is recorded, and stops nothing.
+    recorded = {
+        i: dataclasses.replace(check, severity="warning")
+        for i, check in enumerate(target.suite.checks)
+        if isinstance(check, BatchCheck)
+    }
+    unbounded = dataclasses.replace(target, contract=contract, suite=target.suite.with_checks(recorded))
     _, admission = stamp_and_admit(unbounded, candidates, arrival_us=run.now_us(), verdict_id=verdict_id)
     outcome = np.full(candidates.height, "quarantined", dtype=object)
     fresh = np.zeros(admission.admitted.rows.num_rows, dtype=bool)

@@ -354,6 +354,19 @@ def test_a_check_of_a_column_that_the_source_does_not_have_never_passes(severity
     assert gate(batch, null, absent={"watch_ms"}).verdict == "pass"
 
 
+@pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "warn"), ("warning", "warn")])
+def test_a_check_whose_row_condition_asks_for_a_column_that_the_source_does_not_have_never_passes(
+    severity: str, verdict: str
+) -> None:
+    asked = {"column": "id", "min_value": 100, "row_condition": "watch_ms > 0", "condition_parser": "pandas"}
+    batch = rows(watch_ms=[None, None])
+    check = ("expect_column_values_to_be_between", asked, severity)
+    assert gate(batch, check).verdict == "pass"  # the column is there, and no row is asked about
+    admission = gate(batch, check, absent={"watch_ms"})
+    assert admission.verdict == verdict
+    assert admission.checks[1].observed == "not evaluated: the source has no column watch_ms"
+
+
 @pytest.mark.parametrize(("severity", "verdict"), [("critical", "stop"), ("error", "stop"), ("warning", "warn")])
 def test_a_check_that_breaks_on_a_batch_never_passes_and_the_others_are_answered(severity: str, verdict: str) -> None:
     compiled = compile_suite(suite_of((WATCH[0], WATCH[1], severity), KIND), SCHEMA, name="clicks")

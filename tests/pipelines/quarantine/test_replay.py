@@ -64,6 +64,69 @@ def test_a_budget_bounds_what_comes_in_and_holds_back_no_row_that_was_mended(tmp
     assert (again.read, again.admitted, again.quarantined) == (3, 1, 2)
 
 
+@pytest.mark.parametrize("bounds", [{}, {"meta": {"severity": "critical", "bounds": {"from": "history", "least": 3}}}])
+def test_a_check_of_a_whole_batch_is_recorded_of_a_replay_and_holds_back_no_row_that_was_mended(
+    tmp_path: Path, bounds: dict[str, Any]
+) -> None:
+    def add(allowed: list[str]) -> None:
+        path = contract(tmp_path, allowed)
+        suite = json.loads((tmp_path / "mine.suite.json").read_text())
+        count = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 3}}
+        suite["expectations"].append(count | {"meta": {"severity": "critical"}} | bounds)
+        (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+        lake.add_contract(path)
+
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    add(["click"])
+    rows = [
+        ROW | {"event_id": str(n), "event_type": kind} for n, kind in enumerate(["click", "click", "click", "view"])
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 1
+    add(["click", "view"])
+    again = lake.replay("mine")
+    assert (again.read, again.admitted) == (1, 1)
+    (finding,) = again.findings
+    assert (finding.severity, finding.observed, finding.went) == ("warning", "1", "table")
+    verdict = lake.catalog.table("verdicts").scan().filter(pl.col("source") == "quarantine").collect()
+    assert set(verdict["verdict"]) == {"warn"}
+    assert verdict.filter(pl.col("check") == finding.check)["severity"].to_list() == ["warning"]
+
+
+def test_a_verdict_has_an_id_of_its_own_however_often_nothing_came_of_it(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(contract(tmp_path, ["click"]))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(ROW | {"event_id": str(n)}) for n in range(2)))
+    lake.ingest("mine", tmp_path / "a.jsonl")
+    for day in (1, 2, 3):
+        assert lake.replay("mine", run=Run(now_us=lambda day=day: day)).quarantined == 2
+    lake.add_contract(contract(tmp_path, ["view"]))
+    assert lake.replay("mine").admitted == 2
+    batches = (
+        lake.catalog.table("verdicts").scan().filter(pl.col("check") == "batch").sort("at", "table_version").collect()
+    )
+    assert batches["verdict_id"].n_unique() == batches.height == 5
+    without = batches.filter(pl.col("table_version").is_null())
+    assert without["verdict_id"].to_list() == [f"replay/mine-1-at-{day}" for day in (1, 2, 3)]
+
+
+def test_rows_that_a_critical_check_keeps_out_of_a_replay_are_in_no_version(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(contract(tmp_path, ["click"]))
+    (tmp_path / "a.jsonl").write_text(json.dumps(ROW | {"event_id": "a"}))
+    lake.ingest("mine", tmp_path / "a.jsonl")
+    path = contract(tmp_path, ["click"])
+    suite = json.loads((tmp_path / "mine.suite.json").read_text())
+    suite["expectations"][0]["meta"] = {"severity": "critical"}
+    (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+    lake.add_contract(path)
+    again = lake.replay("mine")
+    assert (again.read, again.admitted, again.quarantined) == (1, 0, 1)
+    verdict = lake.catalog.table("verdicts").scan().filter(pl.col("source") == "quarantine").collect()
+    assert set(verdict["verdict"]) == {"stop"}
+    assert verdict["table_version"].null_count() == verdict.height
+
+
 def test_a_row_that_is_rejected_in_part_stays_out_as_a_whole() -> None:
     ids = pl.Series(["a", "b", "c", "d"])
     placed = pl.DataFrame({"_row": [0, 0, 1], "_outcome": ["admitted", "duplicate", "admitted"]})

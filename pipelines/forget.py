@@ -30,7 +30,7 @@ from ..storage.traces import Trace, Wanted, traces
 from .carried import VERDICT_KEY
 from .quarantine.of_users import quarantined_of
 from .run import Run
-from .uploads import Uploads, uploads_of
+from .uploads import Owners, Uploads, uploads_of
 
 WITHIN_DAYS = 30
 _WITHIN_DAYS_MAX = 36_500
@@ -224,14 +224,12 @@ def _doomed(
     """The rows of a table that go with these users, or that name them."""
     users, items = journal["users"], journal["uploads"]["items"]
     columns = catalog.table(name).schema(version).names
-    if "user_id" in columns:
-        yield Doomed.users(users, catalog.buckets)
-    for owner in sorted(_owners(catalog) & set(columns)):
-        yield Doomed.users(users, catalog.buckets, owner)
+    for column in sorted(_columns(catalog, name) & set(columns)):
+        yield Doomed.users(users, catalog.buckets, column)
     if name == "dead_letters" and items:
         yield Doomed("item_id", pa.array(sorted(items), pa.int64()))
     if name == "verdicts":
-        yield Observed(_wanted(journal), {"user_id"} | _owners(catalog))
+        yield _observed(catalog, _wanted(journal))
     if name == "quarantine" and (ids := quarantined_of(catalog, _wanted(journal), version)):
         yield Doomed("quarantine_id", pa.array(ids, pa.string()))
 
@@ -240,13 +238,19 @@ def _wanted(journal: Mapping[str, Any]) -> Wanted:
     return Wanted(journal["users"], journal["pseudonyms"])
 
 
-def _owners(catalog: Catalog) -> set[str]:
-    return {contract.owner for contract in catalog.contracts() if contract.owner is not None}
+def _columns(catalog: Catalog, name: str) -> frozenset[str]:
+    """The columns of a table whose rows go with the users they hold. An owner is one of content alone: in an event a
+    field of that name says whose item somebody else looked at.
+    """
+    return frozenset({"user_id"}) | (Owners.of(catalog).columns if name == "content" else frozenset())
+
+
+def _observed(catalog: Catalog, wanted: Wanted) -> Observed:
+    return Observed(wanted, {"user_id"} | Owners.of(catalog).names)
 
 
 def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], run: Run) -> Receipt:
     wanted = _wanted(journal)
-    columns = {"user_id"} | _owners(catalog)
     names = catalog.table_names()
     ordered = [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
     done: list[Erased] = []
@@ -257,14 +261,14 @@ def _erase(catalog: Catalog, journal: Mapping[str, Any], ended: Sequence[str], r
             done += [erased] if erased.rows or isinstance(doomed, Doomed) else []
     blobs = Uploads(**journal["uploads"]).remove_blobs(catalog)
     removed, missing, reports = _outputs(catalog, wanted)
-    cleaned = sum(_sweep(catalog, name, wanted, columns, run.now_us()) for name in ordered)
+    cleaned = sum(_sweep(catalog, name, wanted, run.now_us()) for name in ordered)
     # It may hold their uploads, and can be made again.
     catalog.work.clear(run.now_us() / 1_000_000)
     # The index of users names them. After the tables, so that nobody builds it again from rows that are still there.
     if catalog.cache.exists():
         shutil.rmtree(catalog.cache)
     scan_began_at_us = run.now_us()
-    files, size, found = _scan(catalog, wanted, columns, run)
+    files, size, found = _scan(catalog, wanted, run)
     certain = [trace for trace in found if trace.kind == "identifier"]
     if certain:
         raise ErasureError(
@@ -318,7 +322,7 @@ def _outputs(catalog: Catalog, wanted: Wanted) -> tuple[list[str], list[str], li
     return removed, missing, reports
 
 
-def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_us: int) -> int:
+def _sweep(catalog: Catalog, name: str, wanted: Wanted, now_us: int) -> int:
     """Delete the files that held the rows, and what the log says of them; how many log files were rewritten."""
     table = catalog.table(name)
     keep = sorted(
@@ -328,7 +332,7 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
     table.vacuum(retention_hours=0, keep=keep, dry_run=False, staged_too=False)
     table.vacuum(retention_hours=_STAGED_HOURS, keep=keep, dry_run=False)
     log.discard_staged(table.root, now_us / 1_000_000 - _STAGED_HOURS * 3600)
-    observed = Observed(wanted, columns)
+    columns, observed = _columns(catalog, name), _observed(catalog, wanted)
     return log.redact(
         catalog.on_disk() / "tables" / name / "_delta_log",
         lambda column, value: wanted.names(columns, column, value),
@@ -336,7 +340,7 @@ def _sweep(catalog: Catalog, name: str, wanted: Wanted, columns: set[str], now_u
     )
 
 
-def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tuple[int, int, list[Trace]]:
+def _scan(catalog: Catalog, wanted: Wanted, run: Run) -> tuple[int, int, list[Trace]]:
     """Look for the users in every file of the lake but the requests themselves, and in the outputs it knows of."""
     folders = [
         catalog.on_disk(),
@@ -347,9 +351,11 @@ def _scan(catalog: Catalog, wanted: Wanted, columns: set[str], run: Run) -> tupl
     inside = {path for path in paths if path.is_relative_to(root)}
     paths = [p for p in paths if p not in inside or p.relative_to(root).parts[0] != "erasures"]
     names = [str(path.relative_to(root) if path in inside else path) for path in paths]
+    content, of_content, of_others = root / "tables" / "content", _columns(catalog, "content"), _columns(catalog, "")
+    columns = [of_content if path.is_relative_to(content) else of_others for path in paths]
     found: list[Trace] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        looked_at = pool.map(lambda path, name: traces(path, name, wanted, columns), paths, names)
+        looked_at = pool.map(lambda path, name, of_users: traces(path, name, wanted, of_users), paths, names, columns)
         for number, some in enumerate(looked_at):
             run.progress("forget: scan", number, len(paths))
             found += some

@@ -53,8 +53,7 @@ class Doomed:
 
     def found(self, rows: pa.Table) -> pa.ChunkedArray:
         """Which rows go."""
-        column = rows[self.column]
-        return pc.is_in(column, self.values.cast(column.type))
+        return pc.is_in(rows[self.column].cast(self.values.type), self.values)
 
     def left(self, rows: pa.Table) -> pa.Table:
         """The other rows."""

@@ -135,7 +135,19 @@ def traces(path: Path, name: str, wanted: Wanted, columns: Collection[str]) -> l
     else:
         found = [Trace(name, "raw bytes", "text", count) for count in [_raw(path, wanted.in_bytes, wanted)] if count]
     integers = _raw(path, wanted.as_integers, wanted)
-    return found + ([Trace(name, "raw bytes", "identifier", integers)] if integers else [])
+    kind: Kind = "text" if integers and _is_told(path, found) else "identifier"
+    return found + ([Trace(name, "raw bytes", kind, integers)] if integers else [])
+
+
+def _is_told(path: Path, found: Sequence[Trace]) -> bool:
+    """Whether bytes of ids in a file are values of a column that does not hold users, which was decoded and is listed:
+    an id that another user's row names, as a friend's, stands in the file as it is.
+    """
+    places = {trace.place for trace in found}
+    if path.suffix != ".parquet" or not places or any(trace.kind == "identifier" for trace in found):
+        return False
+    kinds = {f"column {field.name}": field.type for field in pq.read_schema(path)}
+    return any(pa.types.is_integer(kinds[place]) or pa.types.is_nested(kinds[place]) for place in places & kinds.keys())
 
 
 def _raw(path: Path, count: Callable[[bytes], int], wanted: Wanted) -> int:

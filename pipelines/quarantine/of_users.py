@@ -23,7 +23,7 @@ def quarantined_of(catalog: Catalog, wanted: Wanted, version: int | None = None)
     the id of one of them as a whole number.
     """
     table = catalog.table("quarantine")
-    contracts = {contract.name: contract for contract in catalog.contracts()}
+    contracts = {contract.name: _naming(catalog, contract) for contract in catalog.contracts()}
     found: list[str] = []
     for path in table.files(version):
         with pq.ParquetFile(path) as file:
@@ -33,6 +33,12 @@ def quarantined_of(catalog: Catalog, wanted: Wanted, version: int | None = None)
                     theirs = of_users(part["raw"], contracts.get(str(name)), wanted)
                     found += part["quarantine_id"].filter(theirs).to_list()
     return sorted(set(found))
+
+
+def _naming(catalog: Catalog, contract: Contract) -> Contract:
+    """The contract, or the last version of it that said whose its items are."""
+    versions = reversed(catalog.contract_versions(contract.name))
+    return next((version for version in versions if version.owner is not None), contract)
 
 
 def of_users(raw: pl.Series, contract: Contract | None, wanted: Wanted) -> pl.Series:

@@ -17,6 +17,7 @@ import reclake
 from reclake.pipelines import forget
 from reclake.pipelines.quarantine.of_users import of_users
 from reclake.pipelines.run import Run
+from reclake.schemas import contract as contracts
 from reclake.schemas.errors import ErasureError, LakeBusyError, PinError
 from reclake.schemas.times import US_PER_DAY, to_us
 from reclake.storage import erasure, locks
@@ -325,6 +326,60 @@ def test_content_goes_with_its_owner_and_so_do_its_blobs_and_dead_letters(tmp_pa
     assert lake.catalog.table("quarantine").scan().collect().is_empty()
     assert (theirs in lake.catalog.blobs, shared in lake.catalog.blobs) == (False, True)
     assert found_anywhere(lake.catalog.root, FIRST) == []
+
+
+@pytest.mark.parametrize("later", ["renamed", "nobody's"])
+def test_content_goes_with_the_owner_it_was_written_with_whatever_the_contract_says_later(
+    tmp_path: Path, later: str
+) -> None:
+    lake, user = reclake.Lake.create(tmp_path / "lake", buckets=2), 77
+    fields = contracts.shipped("content").avro_schema["fields"]
+
+    def register(field: dict[str, Any], **policy: str) -> None:
+        record = contracts.shipped("content").avro_schema
+        record["fields"] = [*fields, {"default": None, "field-id": 90} | field]
+        lake.evolve(contracts.parse("content", record, policy={"kind": "content"} | policy))
+
+    def bring(name: str, *items: dict[str, Any]) -> None:
+        made = [{"plan": "p"} | item for item in items]
+        lake.ingest("content", write(tmp_path / f"{name}.jsonl", made), run=at(NOW))
+
+    register({"name": "creator", "type": ["null", "int"]})
+    bring("ints", {"item_id": 1, "creator": user}, {"item_id": 2, "creator": 5})
+    register({"name": "creator", "type": ["null", "long"]}, owner="creator")
+    bring("longs", {"item_id": 3, "creator": user}, {"item_id": "no", "creator": user}, {"item_id": 4, "creator": 5})
+    last: dict[str, Any] = {"type": ["null", "long"]}
+    if later == "renamed":
+        register(last | {"name": "author", "aliases": ["creator"]}, owner="author")
+        bring("authors", {"item_id": 5, "author": user}, {"item_id": 6, "author": 5})
+    else:
+        register(last | {"name": "creator"})
+    assert lake.forget([user], run=at(NOW)) is not None
+    left = lake.scan("content").select("item_id").collect().to_series().sort().to_list()
+    assert left == ([2, 4, 6] if later == "renamed" else [2, 4])
+    assert lake.catalog.table("quarantine").scan().collect().is_empty()
+
+
+@pytest.mark.parametrize("user", [77, FIRST])
+def test_events_of_others_that_name_a_forgotten_user_stay_and_the_receipt_lists_them(tmp_path: Path, user: int) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    record = contracts.shipped("content").avro_schema
+    record["fields"].append({"name": "creator", "type": ["null", "long"], "default": None, "field-id": 90})
+    lake.evolve(contracts.parse("content", record, policy={"kind": "content", "owner": "creator"}))
+    record = contracts.shipped("events").avro_schema
+    record["fields"].append({"name": "creator", "type": ["null", "long"], "default": None, "field-id": 91})
+    lake.evolve(contracts.parse("events", record))
+    events = [row | {"user_id": n % 3 or user, "creator": user} for n, row in enumerate(rows(1))]
+    lake.ingest("events", write(tmp_path / "events.jsonl", events), run=at(NOW))
+    lake.seal(run=at(NOW))
+    receipt = lake.forget([user], run=at(NOW))
+    assert receipt is not None
+    for table in ("events", "timelines"):
+        left = lake.scan(table).select("user_id", "creator").collect()
+        assert left["user_id"].value_counts().sort("user_id").rows() == [(1, 67), (2, 66)]
+        assert left["creator"].unique().to_list() == [user]
+    assert receipt.identifiers_found == 0
+    assert user == 77 or {"column creator", "raw bytes"} <= {trace.place for trace in receipt.texts_found}
 
 
 @pytest.mark.parametrize(

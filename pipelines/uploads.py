@@ -30,7 +30,7 @@ class Uploads:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Where content says whose it is: in every version of its contracts, since rows are found where they were written."""
+    """Where content says whose it is, in every version of its contracts: rows are found where they were written."""
 
     names: frozenset[str]  # what the fields are and were called
     columns: frozenset[str]  # where the table keeps them and kept them

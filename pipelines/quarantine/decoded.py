@@ -12,6 +12,7 @@ from ...schemas.errors import ReclakeError
 from ...storage.catalog import Catalog
 from .. import resolving, sources
 from ..private import hidden_since
+from .emits import ALL, emits_now
 
 
 def decoded(catalog: Catalog, rows: pl.DataFrame) -> list[dict[str, Any] | None]:
@@ -41,10 +42,10 @@ def _of_contract(catalog: Catalog, contract: Contract, rows: pl.DataFrame) -> li
         events = resolving.resolve(frame, contract).rows
     except ReclakeError:  # columns that the mapping needs are in none of these rows
         return values
-    emits = rows["emit"].to_list()
+    emits = emits_now(catalog, contract, rows).to_list()
     for row in events.iter_rows(named=True):
         place = int(readable[row.pop("_row")])
-        if row.pop("_emit") == emits[place]:
+        if emits[place] in (ALL, row.pop("_emit")):
             values[place] = _present(row)
     return values
 

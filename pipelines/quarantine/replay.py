@@ -25,6 +25,7 @@ from ..knowing import TIME
 from ..private import hidden_since
 from ..run import Run
 from ..sources.batch import Rows
+from .emits import ALL, emits_now
 from .rejected_again import news, reasons_of
 
 BATCH_ROWS = 10_000  # in one commit, which carries what became of each
@@ -148,7 +149,8 @@ def _read_again(target: Target, ids: pl.Series) -> _Read:
     frame, fits = hidden_since(target.catalog, target.contract, frame, rows["contract_version"].gather(readable))
     readable = readable[fits]
     resolved = resolving.resolve(frame, target.contract)
-    wanted = rows.select("emit")[readable].with_row_index("_row").select(pl.col("_row").cast(pl.Int64), "emit")
+    emits = emits_now(target.catalog, target.contract, rows[readable]).to_frame()
+    wanted = emits.with_row_index("_row").select(pl.col("_row").cast(pl.Int64), "emit")
     candidates, rejected = _wanted(resolved.rows, wanted), _wanted(resolved.rejected, wanted)
     return _Read(rows["quarantine_id"], readable, candidates, rejected)
 
@@ -186,7 +188,7 @@ def outcomes(ids: pl.Series, readable: np.ndarray, placed: pl.DataFrame, rejecte
 def _wanted(events: pl.DataFrame, wanted: pl.DataFrame) -> pl.DataFrame:
     """Of the events that rows give again, those that were quarantined: the others came in the first time."""
     kept = events.join(wanted, on="_row", how="left", maintain_order="left")
-    return kept.filter((pl.col("emit") == -1) | (pl.col("emit") == pl.col("_emit"))).drop("emit")
+    return kept.filter((pl.col("emit") == ALL) | (pl.col("emit") == pl.col("_emit"))).drop("emit")
 
 
 def _admit(

@@ -15,6 +15,8 @@ import pytest
 import reclake
 from reclake.pipelines.quarantine.replay import ReplayResult, outcomes, outstanding, replay
 from reclake.pipelines.run import Run
+from reclake.schemas import contract as contracts
+from reclake.schemas.contract import Contract
 from reclake.storage import parquet
 from reclake.storage.table import Table
 
@@ -269,3 +271,56 @@ def test_rows_that_have_nothing_of_what_a_mapping_reads_stay_out_and_hold_nothin
     for batch_rows in (1, 100):
         again = replay(lake.catalog, "mine", batch_rows=batch_rows)
         assert (again.read, again.quarantined) == (2, 2)
+
+
+def several(allowed: list[str], *emits: tuple[str, str, str]) -> Contract:
+    """A contract whose rows `{"s", "t", "p"}` are an event an entry: (its id's ending, its type, its condition)."""
+    made = [
+        {
+            "when": when,
+            "fields": {"event_id": f"concat(s, '-{end}')", "user_id": "t", "item_id": "t", "event_type": f"'{kind}'"}
+            | {"event_time": "t", "available_at": "t"},
+        }
+        for end, kind, when in emits
+    ]
+    check = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "event_type", "value_set": allowed}}
+    suite = {"name": "mine", "expectations": [check]}
+    return contracts.parse("mine", json.loads(AVSC.read_text()), suite=suite, policy={"mapping": {"emit": made}})
+
+
+@pytest.mark.parametrize(
+    ("later", "came", "left"),
+    [
+        ([("l", "like", "t > 0"), ("x", "view", "t > 0"), ("p", "buy", "p = 1")], "p", 0),  # others before it
+        ([("p", "buy", "p = 1"), ("x", "view", "t > 0")], "p", 0),  # another order
+        ([("x", "view", "t > 0"), ("p", "bought", "p = 1")], "p", 0),  # another type
+        ([("l", "like", "t > 0"), ("x", "view", "t > 0"), ("q", "buy", "p = 1")], "q", 0),  # another id
+        ([("l", "like", "t > 0"), ("x", "view", "t > 0")], "", 1),  # gone
+        ([("p", "buy", "p = 1")], "p", 0),  # alone
+    ],
+)
+def test_a_rejected_event_comes_in_wherever_the_mapping_has_it_by_now(
+    tmp_path: Path, later: list[tuple[str, str, str]], came: str, left: int
+) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.evolve(several(["view"], ("x", "view", "t > 0"), ("p", "buy", "p = 1")))
+    rows = [{"s": "a", "t": 1, "p": 0}, {"s": "b", "t": 2, "p": 1}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 1
+    lake.evolve(several(["view", "buy", "bought", "like"], *later))
+    again = lake.replay("mine")
+    assert (again.read, again.admitted, again.quarantined) == (1, 1 - left, left)
+    assert outstanding(lake.catalog).height == left
+    ids = sorted(lake.scan("events").collect()["event_id"])
+    assert ids == sorted(["a-x", "b-x", *([f"b-{came}"] if came else [])])
+
+
+def test_a_row_that_could_give_one_event_gives_all_that_the_mapping_makes_of_it_now(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.evolve(several(["view"], ("p", "buy", "p = 1")))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"s": "b", "t": 2, "p": 1}))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 1
+    lake.evolve(several(["view", "buy"], ("x", "view", "t > 0"), ("p", "buy", "p = 1")))
+    again = lake.replay("mine")
+    assert (again.read, again.admitted, again.quarantined) == (1, 1, 0)
+    assert sorted(lake.scan("events").collect()["event_id"]) == ["b-p", "b-x"]

@@ -72,6 +72,8 @@ class Expression:
     """
 
     def __init__(self, text: str, known: Mapping[str, str], vocabularies: Mapping[str, tuple[str, ...]]) -> None:
+        if not isinstance(text, str):
+            raise FeedError("not an expression", expected=f"a text such as {str(text)!r}", got=repr(text))
         self.text = text
         self._known = known
         self._vocabularies = vocabularies
@@ -191,9 +193,9 @@ def _is_string(node: ast.expr) -> TypeGuard[ast.Constant]:
 
 
 def _number(known: Known) -> Any:
-    """The values, to be reckoned with: NumPy subtracts no booleans."""
+    """The values, to be reckoned with: NumPy subtracts no booleans, and sums of small integers wrap around."""
     values = np.asarray(known.values)
-    return values.astype(np.int64) if values.dtype == np.bool_ else values
+    return values.astype(np.int64) if values.dtype.kind in "biu" else values
 
 
 def _flags(known: Known) -> Flags:

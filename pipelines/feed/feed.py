@@ -114,9 +114,6 @@ class Feed:
             raise FeedError("a weight with a fraction needs a seed", expected="seed=7", got="seed=None")
         reading = _reading(self._shards, given)
         self._events_read = self._shards.events_read(reading.length)
-        sampler = None if negatives is None else Sampler(self._shards, negatives, self._seed or 0)
-        self._stats = Stats()
-        self._reader = Reader(reading, self._epoch_at, sampler, given["workers"], self._stats)
         self._epochs: dict[int, Epoch] = {}
         self._epoch: int = given["epoch"]
         self._position = 0
@@ -128,6 +125,9 @@ class Feed:
                 expected=f"{self._batch_size * self._world_size if remainder == 'drop' else 1} samples or more",
                 got=f"{self.samples} samples",
             )
+        sampler = None if negatives is None else Sampler(self._shards, negatives, self._seed or 0, self._selection)
+        self._stats = Stats()
+        self._reader = Reader(reading, self._epoch_at, sampler, given["workers"], self._stats)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the files itself."""
@@ -327,8 +327,8 @@ class Feed:
 
 
 def _rebuilt(path: str, given: dict[str, Any], epoch: int, position: int) -> Feed:
-    feed = Feed(path, **(given | {"epoch": epoch}))
-    feed._position = position
+    feed = Feed(path, **given)  # of the epoch that it was made with: of this one maybe nothing is selected
+    feed._epoch, feed._position = epoch, position
     return feed
 
 

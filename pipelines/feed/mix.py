@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
+import numpy as np
+
 from ...schemas.errors import FeedError, FeedStateError
 from .batch import Batch
 from .feed import Feed
@@ -28,9 +30,9 @@ class Mix:
     """
 
     def __init__(self, feeds: Mapping[str, Feed], *, steps: int) -> None:
-        if not isinstance(feeds, Mapping) or not feeds or steps < 1:
+        if not isinstance(feeds, Mapping) or not feeds or not isinstance(steps, int | np.integer) or steps < 1:
             raise FeedError(
-                "not a mix", expected="one feed or more by name, 1 step or more", got=f"{list(feeds)}, {steps} steps"
+                "not a mix", expected="one feed or more by name, 1 step or more", got=f"{list(feeds)}, {steps!r} steps"
             )
         if len({id(feed) for feed in feeds.values()}) < len(feeds):
             raise FeedError("one feed under two names", expected="a feed for each", got=", ".join(feeds))
@@ -42,7 +44,7 @@ class Mix:
                 got=", ".join(f"{name} {rank} of {world_size}" for name, (rank, world_size) in places.items()),
             )
         self._feeds = dict(feeds)
-        self._steps = steps
+        self._steps = int(steps)
         self._step = 0
 
     def __len__(self) -> int:
@@ -65,16 +67,23 @@ class Mix:
         """Go to where a state was taken.
 
         Raises:
-            FeedStateError: it is of another mix, or of another feed.
+            FeedStateError: it is of another mix, or of another feed. Then no feed has moved.
         """
         given = state if isinstance(state, Mapping) else {}
         expected = (STATE_VERSION, self._steps, sorted(self._feeds))
-        got = (given.get("version"), given.get("steps"), sorted(given.get("feeds", ())))
+        feeds = given.get("feeds")
+        got = (given.get("version"), given.get("steps"), sorted(feeds) if isinstance(feeds, Mapping) else feeds)
         step = given.get("step")
         if got != expected or not isinstance(step, int) or not 0 <= step < self._steps:
             raise FeedStateError("this state is of another mix", expected=expected, got=f"{got}, step {step}")
-        for name, feed in self._feeds.items():
-            feed.load_state_dict(given["feeds"][name])
+        before = {name: feed.state_dict() for name, feed in self._feeds.items()}
+        try:
+            for name, feed in self._feeds.items():
+                feed.load_state_dict(given["feeds"][name])
+        except FeedStateError:
+            for name, feed in self._feeds.items():
+                feed.load_state_dict(before[name])
+            raise
         self._step = step
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,11 @@ from ...storage.shard_arrays import as_numpy
 from ...storage.shard_manifest import ITEMS
 from ...storage.shards import ShardSet
 from .order import Int64s, key, words
+from .selection import Selection
 
 Kind = Literal["uniform", "popularity", "in-batch"]
+# Items are counted chunk by chunk; the counts are summed when there are this many.
+_PENDING = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Negatives:
     """What to draw for each sample.
 
     kind:  "uniform" over the items shown in the set, "popularity" in proportion to how often each was, or "in-batch":
-           the other samples' items, for which nothing is drawn
+           the other samples' items, for which nothing is drawn; how likely one is there is its share of the samples
+           that the feed selects, each counted by its weight
     count: items a sample; 0 for "in-batch"
     """
 
@@ -32,7 +36,7 @@ class Negatives:
 
 
 def _drawable(negatives: object) -> bool:
-    if not isinstance(negatives, Negatives) or not isinstance(negatives.count, int):
+    if not isinstance(negatives, Negatives) or not isinstance(negatives.count, int | np.integer):
         return False
     if negatives.kind == "in-batch":
         return negatives.count == 0
@@ -42,11 +46,14 @@ def _drawable(negatives: object) -> bool:
 class Sampler:
     """Draws negatives of a shard set.
 
+    For "in-batch" it reads the items of all samples once, where some are left out, come more than once or were not
+    shown: then they are not as the set's list has them.
+
     Raises:
         FeedError: the kind or the count does not fit.
     """
 
-    def __init__(self, shards: ShardSet, negatives: Negatives, seed: int) -> None:
+    def __init__(self, shards: ShardSet, negatives: Negatives, seed: int, selection: Selection | None = None) -> None:
         if not _drawable(negatives):
             raise FeedError(
                 "not negatives",
@@ -57,10 +64,12 @@ class Sampler:
         self.kind, self.count, self._seed = negatives.kind, negatives.count, seed
         self._items: Int64s = as_numpy(items["item_id"])
         shown: Int64s = as_numpy(items["count"])
+        weight: npt.NDArray[Any] = np.ones_like(shown) if negatives.kind == "uniform" else shown
+        if negatives.kind == "in-batch" and (selection is not None or shown.sum() != shards.manifest.sample_count):
+            self._items, weight = _given(shards, selection)
         if len(self._items) == 0:
             raise FeedError("no item to draw", where=shards.where, expected="samples that were shown", got="none")
-        weight = np.ones_like(shown) if negatives.kind == "uniform" else shown
-        self._upto: Int64s = np.cumsum(weight)
+        self._upto = np.cumsum(weight)
         self._logq = np.log(weight / self._upto[-1]).astype(np.float32)
 
     def draw(self, epoch: int, positions: Int64s) -> tuple[Int64s, npt.NDArray[np.float32]]:
@@ -79,3 +88,23 @@ class Sampler:
         """(B,) the log probability that each of some items is drawn; -inf for one that is never."""
         at = np.minimum(np.searchsorted(self._items, items), len(self._items) - 1)
         return np.where(self._items[at] == items, self._logq[at], np.float32(-np.inf)).astype(np.float32)
+
+
+def _given(shards: ShardSet, selection: Selection | None) -> tuple[Int64s, npt.NDArray[np.float64]]:
+    """The items of a feed's samples, ascending, and how often each comes in an epoch on average."""
+    items: Int64s = np.empty(0, dtype=np.int64)
+    times: npt.NDArray[np.float64] = np.empty(0)
+    pending: list[tuple[Int64s, npt.NDArray[np.float64]]] = []
+    for number, count in enumerate(shards.chunk_samples.tolist()):
+        own = shards.read_chunk(number, samples=["item_id"], history=[]).samples["item_id"].array
+        pending.append(_summed(own, np.ones(count) if selection is None else selection.rates_of(number)))
+        if sum(len(each) for each, _ in pending) > max(_PENDING, len(items)) or number == len(shards.chunk_samples) - 1:
+            parts = [(items, times), *pending]
+            items, times = _summed(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+            pending = []
+    return items[times > 0], times[times > 0]
+
+
+def _summed(items: Int64s, times: npt.NDArray[Any]) -> tuple[Int64s, npt.NDArray[np.float64]]:
+    distinct, place = np.unique(items, return_inverse=True)
+    return distinct, np.bincount(place, times, len(distinct)).astype(np.float64)

@@ -67,6 +67,11 @@ class Pool:
     def chunk_count(self) -> int:
         return len(self._chunks)
 
+    @property
+    def event_count(self) -> int:
+        """How many events it has room for."""
+        return int(self._events_at[-1])
+
     def arrange(self) -> None:
         """Compute the order within the pool."""
         self.within = self._order.within(self._index)
@@ -177,16 +182,22 @@ Windows = list[tuple[Pool, Int64s, Int64s]]
 
 
 def _distinct(windows: Windows) -> tuple[Int64s, Windows]:
-    """(B,) the number of each sample's window among the distinct ones, and those, in the order they first come."""
-    inverse, kept, before = [], [], 0
-    for pool, start, length in windows:
-        pairs = np.stack([start, np.where(length == 0, -1, length)], axis=1)
-        pairs[length == 0, 0] = -1  # empty windows are one
-        _, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), dtype=np.int64)
-        rank[np.argsort(first)] = np.arange(len(first))
-        inverse.append(rank[place.ravel()] + before)
-        first = np.sort(first)
-        kept.append((pool, start[first], length[first]))
-        before += len(first)
-    return np.concatenate(inverse), kept
+    """(B,) the number of each sample's window among the distinct ones, and those, in the order they first come.
+
+    A pool may come twice: what fills the last batch of an epoch is the epoch's first.
+    """
+    pools = {id(pool): pool for pool, _, _ in windows}
+    begins = dict(zip(pools, np.cumsum([0, *(pool.event_count for pool in pools.values())]).tolist(), strict=False))
+    longest = 1 + max(int(length.max(initial=0)) for _, _, length in windows)
+    # One number for each place and length; empty windows are one, wherever they begin.
+    keys = [np.where(n == 0, -1, (begins[id(pool)] + at) * longest + n) for pool, at, n in windows]
+    _, first, place = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    ends = np.cumsum([0, *map(len, keys)])
+    of_part = np.split(np.sort(first), np.searchsorted(np.sort(first), ends[1:-1]))
+    kept = [
+        (pool, start[own - begin], length[own - begin])
+        for (pool, start, length), own, begin in zip(windows, of_part, ends[:-1], strict=True)
+    ]
+    return rank[place], kept

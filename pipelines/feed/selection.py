@@ -50,6 +50,10 @@ class Selection:
     bounds: Int64s
     whole: bool
 
+    def rates_of(self, chunk: int) -> npt.NDArray[np.float32]:
+        """How often each sample of a chunk comes in an epoch on average."""
+        return self.rates[self.bounds[chunk] : self.bounds[chunk + 1]]
+
     def _times(self, seed: int | None, epoch: int) -> npt.NDArray[np.uint8]:
         """(S,) how often each sample comes in an epoch."""
         certain = np.floor(self.rates)

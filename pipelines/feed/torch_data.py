@@ -99,6 +99,9 @@ class Loader:
     def _made(self) -> Generator[Batch, None, None]:
         from torch.utils.data import DataLoader
 
+        if self._workers and len(self._feed) == 0:  # nothing was selected: no batch will lead the feed behind it
+            self._feed.set_epoch(self._feed.epoch + 1)
+            return
         dataset = as_dataset(self._feed)
         for batch in DataLoader(dataset, batch_size=None, num_workers=self._workers, **self._more):
             if self._workers:

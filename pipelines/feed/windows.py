@@ -69,10 +69,10 @@ def by_arrow(parts: Parts) -> Array:
         buffers += [pa.py_buffer(raw[at:]) for at in range(0, max(1, len(raw)), _REACH)]
     every = np.concatenate(views)
     windows = pa.Array.from_buffers(pa.binary_view(), len(every), [None, pa.py_buffer(every), *buffers])
-    data = windows.cast(pa.large_binary()).buffers()[2]
-    if data is None or data.size == 0:
+    count = sum(int(lengths.sum()) for _, _, lengths in parts)
+    if count == 0:  # Arrow may give a buffer all the same, and what is in it is nothing
         return np.empty(0, dtype=dtype)
-    return np.frombuffer(data, dtype=dtype)
+    return np.frombuffer(windows.cast(pa.large_binary()).buffers()[2], dtype=dtype, count=count)
 
 
 def _views(source: Array, starts: Int64s, lengths: Int64s, *, first_buffer: int) -> npt.NDArray[np.int32]:

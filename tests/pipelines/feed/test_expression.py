@@ -98,6 +98,18 @@ def test_what_is_outside_the_grammar_is_refused_and_never_run(text: str, message
         Expression(text, TYPES, WORDS)
 
 
+def test_small_integers_are_reckoned_with_as_large_ones() -> None:
+    for kind, largest in (("int8", 127), ("int32", 2**31 - 1)):
+        column = {"n": Known(np.array([largest, -largest - 1], dtype=kind))}
+        assert Expression("n + n > n", {"n": kind}, {}).evaluate(column).true().tolist() == [True, False]
+        assert Expression("n * n > 0 and -n != n", {"n": kind}, {}).evaluate(column).true().all()
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(FeedError, match=r"not an expression[\s\S]*a text such as '2'"):
+        Expression(2, TYPES, WORDS)  # type: ignore[arg-type]
+
+
 def texts() -> st.SearchStrategy[str]:
     leaves = st.sampled_from(["tab == 1", "tab > 1", "click", "mature", "place == 'home'", "price < 2"])
     return st.recursive(

@@ -424,6 +424,9 @@ def test_a_feed_without_the_compiled_loop_gives_the_same_windows(shards: Path, m
     compiled = [contents(batch) for batch in feed_of(shards)]
     monkeypatch.setattr(windows, "copy_windows", None)
     assert [contents(batch) for batch in feed_of(shards)] == compiled
+    [last] = feed_of(shards, batch_size=1000, rank=999, world_size=1000)
+    assert len(last) == 0, "the samples do not go round"
+    assert [jagged.values.tolist() for jagged in last.history.values()] == [[]] * 4
 
 
 def test_lent_memory_is_used_again_only_when_nothing_refers_to_it() -> None:

@@ -94,6 +94,7 @@ def test_what_is_no_weight_is_refused(shards: Path, feed_of: Fixture, weight: st
         feed_of(shards, weight=weight)
 
 
+W = (0.5, 3)
 GIVEN: dict[str, Any] = {
     "where": "label_mature and seen > 2",
     "weight": "1.5 if click else 0.5",
@@ -163,6 +164,30 @@ def test_in_batch_negatives_need_their_own_probability_only(shards: Path, feed_o
         feed_of(shards, negatives=Negatives("in-batch", 3))
 
 
+@pytest.mark.parametrize(
+    ("given", "times"),
+    [
+        ({}, lambda row: 1),
+        ({"where": "surface == 1"}, lambda row: row["surface"] == 1),
+        (
+            {"where": "not negative", "weight": "3 if click else 0.5"},
+            lambda row: (not row["negative"]) * W[row["click"]],
+        ),
+    ],
+)
+def test_an_item_is_as_likely_in_a_batch_as_the_feed_gives_it(
+    set_writer: Fixture, world: Any, feed_of: Fixture, tmp_path: Path, given: dict[str, str], times: Any
+) -> None:
+    """Of the samples that it selects, by their weights: not of what was shown in the whole set."""
+    few = type(world)(world.samples.with_columns(item_id=world.samples["sample_id"] % 9), world.timeline)
+    expected: Counter[int] = Counter()
+    for row in few.samples.iter_rows(named=True):
+        expected[row["item_id"]] += times(row)
+    for batch in feed_of(set_writer(few, tmp_path / "set", length=4), negatives=Negatives("in-batch"), **given):
+        share = [expected[item] / sum(expected.values()) for item in batch["item_id"].tolist()]
+        assert np.allclose(np.exp(batch["logq"]), share, rtol=1e-5)
+
+
 def test_padding_fills_the_last_step_with_the_first_samples(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
     whole = ids(feed_of(shards))
     ranks = [list(feed_of(shards, rank=r, world_size=3, batch_size=64, remainder="pad")) for r in range(3)]
@@ -186,6 +211,27 @@ def test_distinct_windows_come_once(shards: Path, feed_of: Fixture, workers: int
             assert [windows[i] for i in distinct.inverse] == rows
         assert distinct.dedup_factor == len(distinct) / len(windows) > 1
         assert batch.dedup_factor == 1
+
+
+def test_a_window_that_comes_again_to_fill_a_batch_is_there_once(shards: Path, feed_of: Fixture) -> None:
+    once = next(iter(feed_of(shards, batch_size=1000, deduplicate=True)))
+    padded = next(iter(feed_of(shards, batch_size=3000, deduplicate=True, remainder="pad")))
+    assert padded.padding > 2000
+    for name, jagged in once.history.items():
+        assert padded.history[name].values.tolist() == jagged.values.tolist()
+        assert padded.history[name].offsets.tolist() == jagged.offsets.tolist()
+    assert padded.inverse.tolist() == [*once.inverse, *once.inverse, *once.inverse, *once.inverse][:3000]
+
+
+def test_an_epoch_of_which_nothing_is_selected_is_gone_behind_and_pickled(shards: Path, feed_of: Fixture) -> None:
+    feed = feed_of(shards, where="sample_id < 1003", weight="0.4")
+    sizes = []
+    while 0 not in sizes:
+        sizes.append(feed.samples)
+        assert sum(len(batch) for batch in feed) == sizes[-1]
+        assert feed.epoch == len(sizes)
+    feed.set_epoch(len(sizes) - 1)
+    assert pickle.loads(pickle.dumps(feed)).state_dict() == feed.state_dict()
 
 
 def test_a_mix_gives_each_feed_its_share_and_resumes(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
@@ -220,6 +266,22 @@ def test_feeds_that_cannot_be_mixed_are_refused(shards: Path, feed_of: Fixture) 
         Mix({"a": feed, "b": feed_of(shards, rank=1, world_size=2)}, steps=1)
     with pytest.raises(FeedError, match="not a mix"):
         Mix([feed], steps=1)  # type: ignore[arg-type]
+    with pytest.raises(FeedError, match="'10' steps"):
+        Mix({"a": feed}, steps="10")  # type: ignore[arg-type]
+
+
+def test_a_state_that_one_feed_of_a_mix_refuses_moves_none(shards: Path, feed_of: Fixture) -> None:
+    """Who starts without it then starts from the start."""
+    mix = Mix({"a": feed_of(shards), "b": feed_of(shards, seed=8)}, steps=9)
+    next(iter(mix))
+    state = mix.state_dict()
+    other = Mix({"a": feed_of(shards), "b": feed_of(shards, seed=9)}, steps=9)
+    fresh = other.state_dict()
+    with pytest.raises(FeedStateError, match="differs in seed"):
+        other.load_state_dict(state)
+    assert other.state_dict() == fresh
+    with pytest.raises(FeedStateError, match="another mix"):
+        other.load_state_dict(state | {"feeds": 5})
 
 
 def test_chronological_order_follows_time_and_shuffles_within_a_window(

@@ -49,6 +49,13 @@ def test_a_loader_counts_what_its_workers_did(shards: Path, feed_of: Fixture) ->
     assert stats["stall"] == max(("read", "arrange", "cut"), key=lambda stage: float(stats["seconds"][stage]))
 
 
+def test_a_loader_goes_behind_an_epoch_of_which_nothing_is_selected(shards: Path, feed_of: Fixture) -> None:
+    feed = feed_of(shards, where="sample_id < 1003", weight="0.4")
+    empty = next(epoch for epoch in range(99) if feed.set_epoch(epoch) or feed.samples == 0)
+    assert list(feed.torch_loader(1)) == []
+    assert feed.epoch == empty + 1
+
+
 def test_a_loader_is_resumed_in_the_middle_with_other_workers(shards: Path, feed_of: Fixture, ids: Fixture) -> None:
     whole = feed_of(shards)
     expected = ids(whole) + ids(whole)

@@ -6,6 +6,7 @@ carries the context's id. These ask nobody, and tell the browser to let nothing 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,25 @@ from .docs_pages import TEMPLATES
 _SECTIONS = ("expectations", "validations", "profiling")
 
 
+# Its own texts have these: line breaks, and spans to be styled.
+_THEIR_TAGS = re.compile(r'&lt;(br|/span|span class="[\w -]*")&gt;')
+
+
 class OfflinePageView(DefaultJinjaPageView):
     """A page of a suite or a validation result."""
 
     def __init__(self, **directories: Any) -> None:
         super().__init__(**directories)
         self.env.loader = _before(self.env.loader)
+
+    def render_string_template(self, template: Any) -> Any:
+        """As theirs, which escapes the parameters of a text and not the text itself: columns' names stand in those, and
+        what an exception said.
+        """
+        if isinstance(template, dict) and "<" in str(template.get("template", "")):
+            escaped = str(template["template"]).replace("<", "&lt;").replace(">", "&gt;")
+            template = template | {"template": _THEIR_TAGS.sub(r"<\1>", escaped)}
+        return super().render_string_template(template)  # type: ignore[no-untyped-call]
 
 
 class OfflineIndexPageView(DefaultJinjaIndexPageView):

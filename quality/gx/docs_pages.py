@@ -53,6 +53,15 @@ _ABOUT = """
 
 _FAILED_ONLY = '<p><label><input type="checkbox" id="failed-only"> Failed only</label></p>'
 
+_CONTENTS = """
+<div class="card"><strong>Table of Contents</strong>
+<ul class="nav">
+  {% for section in sections %}
+    <li><a href="#section-{{ loop.index }}">{{ section["section_name"] | e }}</a></li>
+  {% endfor %}
+</ul></div>
+"""
+
 # Filled here and not by a script; a row's first cell is the link to what it tells of.
 _INDEX_TABLE = """
 {% include 'content_block_header.j2' %}
@@ -170,6 +179,7 @@ TEMPLATES = {
     "top_navbar.j2": _TOP,
     "ge_info.j2": _ABOUT,
     "page_action_card.j2": _FAILED_ONLY,
+    "table_of_contents.j2": _CONTENTS,
     "bootstrap_table.j2": _INDEX_TABLE,
     "table.j2": _TABLE,
     "tabs.j2": _TABS,

@@ -37,11 +37,13 @@ def _built(gx: Any, root: Path, site: dict[str, Any] | None) -> Path:
     batches = context.data_sources.add_polars("lake").add_dataframe_asset("events")
     definition = batches.add_batch_definition_whole_dataframe("all")
     checks = [e.ExpectColumnValuesToBeInSet(column="kind", value_set=["view"]), e.ExpectColumnToExist(column="kind")]
+    # Of one that is there, and of one whose exception names it.
+    checks += [e.ExpectColumnValuesToNotBeNull(column=column) for column in (HOSTILE, f"no {HOSTILE}")]
     suite = context.suites.add(gx.ExpectationSuite("shop.events", expectations=checks))
     validation = context.validation_definitions.add(gx.ValidationDefinition(name="v", data=definition, suite=suite))
     docs = gx.checkpoint.UpdateDataDocsAction(name="docs")
     checkpoint = context.checkpoints.add(gx.Checkpoint(name="c", validation_definitions=[validation], actions=[docs]))
-    frame = pl.DataFrame({"kind": ["view", "view", HOSTILE, "buy"]})
+    frame = pl.DataFrame({"kind": ["view", "view", HOSTILE, "buy"], HOSTILE: [1, 2, 3, 4]})
     assert not checkpoint.run(batch_parameters={"dataframe": frame}).success
     return root / "gx" / "uncommitted" / "data_docs" / "local_site" if site is None else root / "site"
 
@@ -73,7 +75,9 @@ def test_no_request_leaves_any_page(site: Path, browser: tuple[Page, Knocks]) ->
             assert page.requests == [path.as_uri()]
             assert page.evaluate("getComputedStyle(document.body).fontSize") == "16px"
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert page.evaluate("document.querySelectorAll('script').length") == 0
+            assert page.evaluate("document.querySelectorAll('script, img').length") == 0
+            if path.parent != site:
+                assert page.evaluate("document.querySelector('main').textContent").count(HOSTILE) > 1
     assert knocks.heard == []
 
 
@@ -115,7 +119,7 @@ def test_a_result_says_what_failed_and_can_show_that_alone(site: Path, browser: 
     hidden = "[...document.querySelectorAll('main tr')].filter(r => getComputedStyle(r).display == 'none').length"
     before = page.evaluate(hidden)
     page.evaluate("document.getElementById('failed-only').click()")
-    assert page.evaluate(hidden) == before + 1
+    assert page.evaluate(hidden) == before + 2  # those that are met
 
 
 def test_every_page_links_home(site: Path, browser: tuple[Page, Knocks]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHOW_AFTER_S = 1.0
 _PLAIN_EVERY_S = 5.0
 _FINDINGS_MAX = 12
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line for people."""
         if not self.machine:
-            print(text, flush=True)
+            print(shown(text), flush=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
         """A table for people."""
@@ -38,12 +39,14 @@ class Output:
             return
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=title or None, title_justify="left", header_style="bold")
+        table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
         for name in columns:
-            table.add_column(name, overflow="fold")
+            table.add_column(Text(name), overflow="fold")
         for row in rows:
-            table.add_row(*["" if cell is None else str(cell) for cell in row])
+            # A Text is shown as it is; of a str, what looks like Rich's markup, such as the [a-z] of a regex, is not.
+            table.add_row(*[Text("" if cell is None else shown(str(cell))) for cell in row])
         # A pipe has no width of its own, and a folded table is no use to grep.
         Console(width=None if sys.stdout.isatty() else 160).print(table)
 
@@ -63,7 +66,7 @@ class Output:
         """What went wrong, in labelled lines on stderr (an object with --json)."""
         if self.machine:
             print(json.dumps({"error": {"type": type(error).__name__} | error.facts()}), flush=True)
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
 
     @contextmanager
     def running(self) -> Iterator[Run]:
@@ -125,6 +128,11 @@ def plain(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def shown(text: str) -> str:
+    """A text in which values of data stand, without what a terminal would obey: control characters as \\x1b."""
+    return text.translate(_CONTROLS)
 
 
 def count(number: int) -> str:

@@ -54,9 +54,8 @@ def list_(
         output.line("quarantine is empty" if (source, reason, at) == (None, None, None) else "no such rows")
     else:
         output.table("quarantine", [*places, "events"], [list(r) for r in sources.iter_rows()])
-        output.table(
-            "why", ["check", "column", "expected", "got, e.g.", "events"], [list(r) for r in reasons.iter_rows()]
-        )
+        heads = ["check", "column", "severity", "expected", "got, e.g.", "events"]
+        output.table("why", heads, [list(r) for r in reasons.iter_rows()])
         output.line(f"one of them: reclake quarantine show {lake} {rows['quarantine_id'][0]}")
     one = rows["quarantine_id"].head(1).to_list()
     output.result(

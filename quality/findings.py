@@ -119,4 +119,5 @@ def table_of(found: Sequence[Finding], *, lines_max: int = 12) -> list[str]:
 
 
 def _cut(cell: str) -> str:
+    cell = cell.replace("\n", "\\n").replace("\t", "\\t")  # the table's own lines and columns stay as they are
     return cell if len(cell) <= CELL_CHARS_MAX else cell[: CELL_CHARS_MAX - 1] + "…"

@@ -102,6 +102,28 @@ def test_a_value_of_the_wrong_type_is_quarantined_and_said(lake: Path, tmp_path:
     assert "long" in listed
 
 
+def test_what_looks_like_markup_or_is_a_terminals_command_is_shown_as_it_is(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = {"type": "expect_column_values_to_match_regex", "kwargs": {"column": "event_type", "regex": "^[a-z]+$"}}
+    (tmp_path / "mine.avsc").write_text(json.dumps(reclake.Lake.open(lake).catalog.contract("events").avro_schema))
+    source = jsonl(tmp_path / "a.jsonl", GOOD | {"event_type": "[/red]\x1b[31m"})
+    for severity, commands in {"error": ["check", "ingest", "list", "show"], "critical": ["ingest"]}.items():
+        suite = {"name": "mine", "expectations": [check | {"meta": {"severity": severity}}]}
+        (tmp_path / "mine.suite.json").write_text(json.dumps(suite))
+        reclake.Lake.open(lake).add_contract(tmp_path / "mine.avsc")
+        for command in commands:
+            capsys.readouterr()
+            if command == "ingest":
+                jsonl(source, GOOD | {"event_type": "[/red]\x1b[31m", "event_id": severity})
+            given = {"check": ["contract", "check", lake, "mine", source], "ingest": ["ingest", lake, "mine", source]}
+            main([str(a) for a in given.get(command, ["quarantine", command, lake])])
+            said = "".join(capsys.readouterr())
+            assert "matches ^[a-z]+$" in said
+            assert "[/red]\\x1b[31m" in said
+            assert "\x1b" not in said
+
+
 def test_a_corrupt_avro_file(lake: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.avro"
     path.write_bytes(b"Obj\x01" + os.urandom(50))

@@ -20,6 +20,7 @@ from ...storage.locks import deriving
 from ...storage.quarantine import REJECTED_AGAIN, last_rejections, waiting
 from .. import resolving, sources
 from ..carried import Carried, recover, settle
+from ..duplicates import held
 from ..ingest import Target, fresh_rows, stamp_and_admit, target_of
 from ..knowing import TIME
 from ..private import hidden_since
@@ -62,7 +63,8 @@ def replay(
     The rows keep their claims of when they happened and were available; what an era sealed meanwhile does not believe
     is known from now. What became of the rows that leave quarantine is kept in `replays`, the gate's verdict in
     `verdicts`; both travel in the commit of the rows. What still fails stays; its history (`replays`) gets a line where
-    the version that rejects it, or the reasons, are others than the last time. The same again changes nothing.
+    the version that rejects it, or the reasons, are others than the last time. The same again changes nothing. A row
+    whose events are there by now, as the source was mended and read again, is a duplicate, whatever is wrong with it.
 
     Checks of a whole batch are warnings here, and there is no budget. A critical check of rows stops a replay as it
     stops a batch.
@@ -94,13 +96,15 @@ def replay(
 @dataclass(frozen=True, slots=True)
 class _Read:
     """Quarantined rows, read again by the contract: `ids` of all, `readable` those that are JSON objects, and the
-    events these give, by their place among the readable.
+    events these give, by their place among the readable. `there`: those of events that are in the table by now,
+    which no gate is asked about.
     """
 
     ids: pl.Series
     readable: Rows
     candidates: pl.DataFrame
     rejected: pl.DataFrame
+    there: pl.DataFrame
 
 
 def _replay_batch(target: Target, ids: pl.Series, run: Run) -> tuple[dict[str, int], tuple[Finding, ...]]:
@@ -115,6 +119,7 @@ def _replay_batch(target: Target, ids: pl.Series, run: Run) -> tuple[dict[str, i
         if read.ids.is_empty():
             return {}, ()
         admission, admitted, placed = _admit(target, read.candidates, version, run, f"{cursor}-{number + 1}")
+        placed = pl.concat([placed, read.there])
         outcome = outcomes(read.ids, read.readable, placed, read.rejected["_row"])
         counts: dict[str, int] = dict(outcome.group_by("outcome").len().iter_rows())
         found = findings(admission, [read.rejected])
@@ -152,7 +157,17 @@ def _read_again(target: Target, ids: pl.Series) -> _Read:
     emits = emits_now(target.catalog, target.contract, rows[readable]).to_frame()
     wanted = emits.with_row_index("_row").select(pl.col("_row").cast(pl.Int64), "emit")
     candidates, rejected = _wanted(resolved.rows, wanted), _wanted(resolved.rejected, wanted)
-    return _Read(rows["quarantine_id"], readable, candidates, rejected)
+    there = _there(target, candidates)
+    placed = candidates.filter(there).select("_row", pl.lit("duplicate").alias("_outcome"))
+    return _Read(rows["quarantine_id"], readable, candidates.filter(~there), rejected, placed)
+
+
+def _there(target: Target, events: pl.DataFrame) -> pl.Series:
+    """Which events are in the table: whoever mended the source and read it again brought them in."""
+    if target.contract.kind != "events":
+        return pl.Series(np.zeros(events.height, dtype=bool))
+    ids = events["event_id"]
+    return ids.is_not_null() & held(target.catalog, target.table.name, ids.fill_null(""))
 
 
 def outcomes(ids: pl.Series, readable: np.ndarray, placed: pl.DataFrame, rejected: pl.Series) -> pl.DataFrame:

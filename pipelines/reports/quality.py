@@ -91,12 +91,15 @@ def _before(catalog: Catalog) -> pl.DataFrame:
 
 
 def _by_reason(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """contract, check, column, events and the newest `ids` of each reason, most frequent first."""
+    """contract, check, column, events and the newest `ids` of each reason, most frequent first. What is only a warning
+    kept nothing out.
+    """
     newest = pl.struct((-pl.col("quarantined_at").dt.epoch("us")).alias("at"), "quarantine_id")
     return (
         rows.select("contract", "quarantine_id", "quarantined_at", "reasons")
         .explode("reasons")
         .unnest("reasons")
+        .filter(pl.col("severity") != "warning")
         .group_by("contract", "check", "column")
         .agg(
             pl.col("quarantine_id").n_unique().cast(pl.Int64).alias("events"),

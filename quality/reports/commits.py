@@ -10,12 +10,13 @@ from typing import Any
 import polars as pl
 
 from .. import numbers
-from ..periods import plain_name
+from ..periods import STATES, plain_name
 from . import page
 from .checks import WORDS
 from .rows import short
 
 VERDICTS_MAX = 60
+VERDICTS_OF_COMMIT = 3  # shown; many producers' batches are committed at once
 UNMET_MAX = 4  # of a verdict
 
 
@@ -33,12 +34,14 @@ class CommitSeen:
 def commits_sections(verdicts: pl.DataFrame, commits: Sequence[CommitSeen]) -> list[page.Section]:
     """Verdicts and commits, each with links to the other; from rows shaped shapes.VERDICTS."""
     batches = verdicts.filter(pl.col("check") == "batch").sort("at", "verdict_id", descending=True)
-    named = [verdict_id for commit in commits for verdict_id in commit.verdicts]
+    states = dict(batches.select("verdict_id", "verdict").reverse().iter_rows())  # of the newest, where several
+    worst = [_worst(commit, states) for commit in commits]
+    named = [verdict_id for some in worst for verdict_id in some]
     kept = batches.with_row_index("_place").filter(
         (pl.col("_place") < VERDICTS_MAX) | pl.col("verdict_id").is_in(named)
     )
     seen = kept.to_dicts()
-    # A batch that was stopped and is read again has the same verdict id: its commit is the last one's.
+    # A batch that was stopped and was read again had the same verdict id once: its commit is the last one's.
     links = {
         row["verdict_id"]: (f"verdict-{place}", f"{WORDS[row['verdict']]}: {short(row['source'])}")
         for place, row in sorted(enumerate(seen), key=lambda one: -one[0])
@@ -47,7 +50,13 @@ def commits_sections(verdicts: pl.DataFrame, commits: Sequence[CommitSeen]) -> l
     by_verdict = {v: (c.table, c.version) for c in commits for v in c.verdicts}
     unmet = _unmet(verdicts)
     lines = [_verdict(row, by_verdict, there, unmet) for row in seen]
-    return [_verdicts_section(lines, batches.height), _commits_section(commits, links)]
+    return [_verdicts_section(lines, batches.height), _commits_section(commits, worst, links)]
+
+
+def _worst(commit: CommitSeen, states: Mapping[str, str]) -> list[str]:
+    """The worst of a commit's verdicts, as many as are shown."""
+    rank = {state: place for place, state in enumerate(STATES)}
+    return sorted(commit.verdicts, key=lambda v: -rank.get(states.get(v, ""), -1))[:VERDICTS_OF_COMMIT]
 
 
 def _verdicts_section(lines: list[list[str]], total: int) -> page.Section:
@@ -63,7 +72,9 @@ def _verdicts_section(lines: list[list[str]], total: int) -> page.Section:
     heads += [page.Column(n, "number") for n in ("Read", "Admitted", "Quarantined", "Duplicates")]
     body = page.table(heads, lines, ids=[f"verdict-{place}" for place in range(len(lines))])
     if total > len(lines):
-        body += page.say(f"The newest {len(lines)} of {numbers.count(total)}; all are in `LAKE/verdicts`.", "caption")
+        body += page.say(
+            f"The newest {len(lines)} of {numbers.count(total)}; all are in `LAKE/tables/verdicts`.", "caption"
+        )
     return page.Section("verdicts", title, lead, body)
 
 
@@ -113,8 +124,10 @@ def _minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def _commits_section(commits: Sequence[CommitSeen], verdicts: Mapping[str, tuple[str, str]]) -> page.Section:
-    """`verdicts`: anchor and text of the link to each, by id."""
+def _commits_section(
+    commits: Sequence[CommitSeen], worst: Sequence[Sequence[str]], verdicts: Mapping[str, tuple[str, str]]
+) -> page.Section:
+    """`worst`: of each commit the verdicts to show; `verdicts`: anchor and text of the link to each, by id."""
     title, lead = "Commits", "Which verdict let the rows of each version of a table in?"
     if not commits:
         body = page.empty("Nothing was written yet.", "reclake ingest LAKE CONTRACT SOURCE…")
@@ -126,10 +139,10 @@ def _commits_section(commits: Sequence[CommitSeen], verdicts: Mapping[str, tuple
         page.Column("Verdict"),
     ]
     lines = []
-    for commit in commits:
-        links = [
-            page.link(text, anchor, note=v) for v in commit.verdicts for anchor, text in [verdicts.get(v, (None, v))]
-        ]
+    for commit, some in zip(commits, worst, strict=True):
+        links = [page.link(text, anchor, note=v) for v in some for anchor, text in [verdicts.get(v, (None, v))]]
+        more = len(commit.verdicts) - len(some)
+        links += [page.Html(f"and {numbers.count(more)} more")] if more else []
         shown = page.Html(", ".join(links)) if links else f"names none ({commit.operation.lower()})"
         lines.append([commit.table, str(commit.version), _minute(commit.at), shown])
     ids = [_anchor(commit.table, commit.version) for commit in commits]

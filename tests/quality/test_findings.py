@@ -67,3 +67,7 @@ def test_a_table_is_short_and_aligned() -> None:
     assert lines[-1] == "and 8 more"
     assert lines[1].index("quarantine") == lines[0].index("went")
     assert max(map(len, lines)) < 120
+
+
+def test_a_value_of_several_lines_does_not_break_the_tables_own() -> None:
+    assert table_of(findings(judged("error", id=[1], kind=["a\n\tb"])))[1].count("a\\n\\tb") == 1

@@ -66,6 +66,25 @@ def test_a_budget_bounds_what_comes_in_and_holds_back_no_row_that_was_mended(tmp
     assert (again.read, again.admitted, again.quarantined) == (3, 1, 2)
 
 
+def test_rows_whose_source_was_mended_and_read_again_are_duplicates_whatever_is_wrong_with_them(tmp_path: Path) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(contract(tmp_path, ["click"]))
+    kinds = ["click", "vieww", "swipe"]
+    rows = [ROW | {"event_id": str(n), "event_type": kind} for n, kind in enumerate(kinds)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 2
+    rows[1]["event_type"] = "click"
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows[:2])))
+    mended = lake.ingest("mine", tmp_path / "a.jsonl")
+    assert (mended.admitted, mended.duplicates) == (1, 1)
+    first, second = lake.replay("mine"), lake.replay("mine")
+    assert (first.read, first.admitted, first.quarantined, first.duplicates) == (2, 0, 1, 1)
+    assert [(one.column, one.rows, one.evaluated) for one in first.findings] == [("event_type", 1, 1)]
+    assert (second.read, second.quarantined) == (1, 1)
+    events = lake.catalog.table("events").scan().select("event_id", "event_type").sort("event_id").collect()
+    assert events.rows() == [("0", "click"), ("1", "click")]
+
+
 @pytest.mark.parametrize("bounds", [{}, {"meta": {"severity": "critical", "bounds": {"from": "history", "least": 3}}}])
 def test_a_check_of_a_whole_batch_is_recorded_of_a_replay_and_holds_back_no_row_that_was_mended(
     tmp_path: Path, bounds: dict[str, Any]

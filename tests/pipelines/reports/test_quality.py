@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from browser import Knocks, Page, browsing
 
@@ -18,6 +19,7 @@ import reclake
 from reclake.pipelines.reports.quality import Mask, failed_row, gather_quality
 from reclake.pipelines.run import Run
 from reclake.quality.expectation import PERSONAL
+from reclake.quality.reports.commits import CommitSeen, commits_sections
 from reclake.quality.reports.quality_report import render_quality
 from reclake.schemas.contract import Contract, shipped
 from reclake.schemas.errors import GateError
@@ -83,7 +85,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> reclake.Lake:
         (folder / f"day{n}.jsonl").write_text("\n".join(lines))
         lake.ingest("mine", folder / f"day{n}.jsonl", run=Run(now_us=lambda: to_us(NOW)))
     (folder / "stop.jsonl").write_text(json.dumps(day_of(DAYS - 1)[0] | {"event_type": "swim"}))
-    for at_us in (to_us(NOW), to_us(NOW) + 1):  # the same batch, stopped twice, has one verdict id
+    for at_us in (to_us(NOW), to_us(NOW) + 1):  # the same batch, stopped twice
         with pytest.raises(GateError):
             lake.ingest("mine", folder / "stop.jsonl", run=Run(now_us=itertools.repeat(at_us).__next__))
     return lake
@@ -138,6 +140,22 @@ def test_quarantine_is_counted_by_reason_and_source(html: str) -> None:
         assert f"mine, {reason}" in told
 
 
+def test_what_is_only_a_warning_refused_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.avsc").write_text(json.dumps(shipped("events").avro_schema))
+    checks = [("user_id", "error"), ("item_id", "warning")]
+    type_ = "expect_column_values_to_be_between"
+    suite = [{"type": type_, "kwargs": {"column": c, "min_value": 0}, "meta": {"severity": s}} for c, s in checks]
+    (tmp_path / "mine.suite.json").write_text(json.dumps({"name": "mine", "expectations": suite}))
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(tmp_path / "mine.avsc")
+    row = {"event_id": "a", "user_id": -1, "item_id": -1, "event_type": "click", "event_time": to_us(NOW)}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").quarantined == 1
+    told = text(section(render_quality(gather_quality(lake.catalog, generated_at_us=to_us(NOW))), "quarantine"))
+    assert "mine, user_id: values to be between 1" in told
+    assert "item_id" not in told
+
+
 def test_failed_rows_are_shown_without_personal_values_and_without_what_nobody_reads(html: str) -> None:
     shown = section(html, "rows")
     assert "<i>price</i> <b>-7.5</b>" in shown
@@ -161,6 +179,19 @@ def test_a_commit_links_to_its_verdict_and_the_verdict_back(html: str) -> None:
     commit = re.search(rf'<tr id="{there[1]}">.*?</tr>', html, re.DOTALL)
     assert commit is not None
     assert f'href="#{verdict[1]}"' in commit[0]
+
+
+def test_of_a_commit_of_many_batches_the_worst_verdicts_are_shown_and_how_many_more(lake: reclake.Lake) -> None:
+    data = gather_quality(lake.catalog, generated_at_us=to_us(NOW))
+    batch = data.verdicts.filter(pl.col("check") == "batch").head(1)
+    ids = [f"v{n:03}" for n in range(64)]
+    verdict = pl.when(pl.col("verdict_id") == "v007").then(pl.lit("warn")).otherwise(pl.lit("pass"))
+    many = pl.concat([batch.with_columns(pl.lit(id_).alias("verdict_id")) for id_ in ids])
+    commits = [CommitSeen("events", n, NOW, "WRITE", tuple(ids)) for n in range(3)]
+    verdicts, section_ = commits_sections(many.with_columns(verdict.alias("verdict")), commits)
+    assert section_.body.count("and 61 more") == 3
+    assert section_.body.count(">warning: ") == 3
+    assert verdicts.body.count("<tr id=") <= 60 + 3
 
 
 def test_a_stopped_batch_has_no_commit(html: str) -> None:

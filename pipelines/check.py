@@ -14,7 +14,7 @@ from ..schemas.contract import Contract
 from ..schemas.errors import ReclakeError
 from ..storage.catalog import Catalog
 from . import resolving, sources
-from .ingest import BATCH_ROWS, refused_reasons, rejected_rows, stamp_and_admit, target_of
+from .ingest import BATCH_ROWS, admit_nothing, refused_reasons, rejected_rows, stamp_and_admit, target_of
 from .private import Shield
 from .run import Run
 
@@ -33,7 +33,7 @@ class CheckResult:
     stopped: int
     verdict: str
     checks: pl.DataFrame  # check, column, severity, expected, evaluated, unexpected
-    reasons: pl.DataFrame  # check, column, expected, got, rows
+    reasons: pl.DataFrame  # check, column, severity, expected, got, rows
     findings: tuple[Finding, ...]  # what would not be as expected, worst first
     stop_reason: str | None
 
@@ -50,6 +50,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     found: list[tuple[Finding, ...]] = []
     stop_reason = None
     for path in sources.discover(paths).files:
+        judged = len(found)
         for read_batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
             batch = read_batch if shield is None else shield.rows(read_batch)
             try:
@@ -79,6 +80,12 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
             verdicts.add(admission.verdict)
             checks += admission.checks
             reasons.append(rejected.select("reasons").explode("reasons").unnest("reasons"))
+        if len(found) == judged:
+            admission = admit_nothing(target, verdict_id="check")
+            found.append(findings(admission))
+            stop_reason = stop_reason or admission.stop_reason
+            verdicts.add(admission.verdict)
+            checks += admission.checks
     return CheckResult(
         rows,
         read,
@@ -94,17 +101,16 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
 
 
 def summary(reasons: list[pl.DataFrame]) -> pl.DataFrame:
-    """Reasons counted: check, column, expected, an example of what was found, rows; most frequent first."""
+    """Reasons counted: check, column, severity, expected, an example of what was found, rows; most frequent first."""
+    keys = ("check", "column", "severity", "expected")
     if not reasons:
-        return pl.DataFrame(
-            schema={"check": pl.String, "column": pl.String, "expected": pl.String, "got": pl.String, "rows": pl.UInt32}
-        )
+        return pl.DataFrame(schema=dict.fromkeys([*keys, "got"], pl.String) | {"rows": pl.UInt32})
     return (
         pl.concat(reasons)
-        .group_by("check", "column", "expected")
+        .group_by(keys)
         .agg(pl.col("got").first(), pl.len().alias("rows"))
-        .sort(["rows", "check", "column"], descending=[True, False, False], nulls_last=True)
-        .select("check", "column", "expected", "got", "rows")
+        .sort(["rows", *keys], descending=[True, False, False, False, False], nulls_last=True)
+        .select(*keys, "got", "rows")
     )
 
 

@@ -134,13 +134,16 @@ def ingest(
             start = target.table.transaction(cursor) or 0
             recover(catalog, target.table, cursor, start)
             size += path.stat().st_size
-            rows_before = counts.rows
+            rows_before, no_rows = counts.rows, start == 0
             for found_batch in source.batches(start):
+                no_rows = False
                 batch = found_batch if shield is None else shield.rows(found_batch)
                 batch_counts, unread = ingest_batch(target, batch, source_name=str(path), key=source.key, run=run)
                 counts = counts.plus(batch_counts)
                 ignored.update(unread)
                 run.progress(f"ingest {path.name}, rows", counts.rows, None)
+            if no_rows:
+                counts = counts.plus(_judge_nothing(target, source_name=str(path), key=source.key, run=run))
             done_before += start > 0 and counts.rows == rows_before
         except SourceError as error:
             refused.append(error)
@@ -231,7 +234,8 @@ def ingest_batch(
             late=late,
         )
         if admission.verdict == "stop":
-            _stop(target, admission, verdict, source_name, batch, counts.findings)
+            rows = f"rows {batch.first_row} to {batch.end_row - 1}"
+            _stop(target, admission, verdict, source_name, rows, counts.findings)
         rejected = rejected_rows(batch, resolved, admission.rejected)
         _quarantine(target, batch, rejected, source_name=source_name, key=key, at_us=arrival_us, run=run)
         carried = Carried(cursor, batch.end_row, verdict)
@@ -296,6 +300,31 @@ def admit_stamped(
         absent=absent,
     )
     return replace(admission, admitted=admission.admitted.stored_as(target.stored))
+
+
+def admit_nothing(target: Target, *, verdict_id: str) -> gate.Admission:
+    """What the gate says of a source without a row: it is an empty batch."""
+    return admit_stamped(target, pl.DataFrame(target.schema.empty_table()), verdict_id=verdict_id)
+
+
+def _judge_nothing(target: Target, *, source_name: str, key: str, run: Run) -> Counts:
+    """A file without a row leaves nothing to write, and is stopped where a critical check of the batch wants some."""
+    admission = admit_nothing(target, verdict_id=f"{key}-0")
+    found = findings(admission)
+    if admission.verdict == "stop":
+        verdict = gate.verdict_rows(
+            admission,
+            run_id=run.id,
+            at_us=run.now_us(),
+            table=target.table.name,
+            source=source_name,
+            event_day=None,
+            read=0,
+            duplicates=0,
+            late=0,
+        )
+        _stop(target, admission, verdict, source_name, "no rows", found)
+    return Counts(findings=found)
 
 
 def suite_of_day(target: Target, stamped: pl.DataFrame) -> CompiledSuite:
@@ -450,14 +479,14 @@ def _stop(
     admission: gate.Admission,
     verdict: pa.Table,
     source_name: str,
-    batch: sources.SourceBatch,
+    rows: str,
     found: Sequence[Finding],
 ) -> None:
     """Store the verdict of a batch that may not be written, and say so."""
     error = refusal(
         admission,
         "stopped at the gate: nothing of this batch was written",
-        where=f"{source_name}, rows {batch.first_row} to {batch.end_row - 1}, contract {target.contract.name}",
+        where=f"{source_name}, {rows}, contract {target.contract.name}",
         hint="mend the source or the contract, then run the same command again; it goes on where it stopped; more: "
         f"reclake contract check {target.catalog.root} {target.contract.name} {source_name}",
         found=found,

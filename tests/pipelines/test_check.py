@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import reclake
@@ -111,3 +112,26 @@ def test_files_that_hold_nothing_of_their_kind_are_refused_in_words_of_ours(tmp_
     (tmp_path / "lists.jsonl").write_text("[1, 2]\n")
     with pytest.raises(MappingError, match="of this source no row has any"):
         check(lake.catalog, contract, [tmp_path / "lists.jsonl"])
+
+
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+def test_a_file_without_a_row_is_an_empty_batch(tmp_path: Path, severity: str) -> None:
+    lake = lake_of(tmp_path, "error")
+    count = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "meta": {"severity": severity}}
+    (tmp_path / "mine.suite.json").write_text(json.dumps({"name": "mine", "expectations": [count]}))
+    lake.add_contract(tmp_path / "mine.avsc")
+    pl.DataFrame([ROW | {"event_id": "a"}]).clear().write_parquet(tmp_path / "none.parquet")
+    (tmp_path / "none.csv").write_text("event_id,user_id,item_id,event_type,event_time,available_at\n")
+    for name in ("none.parquet", "none.csv"):
+        would = check(lake.catalog, lake.catalog.contract("mine"), [tmp_path / name])
+        assert [(one.expected, one.observed) for one in would.findings] == [("rows >= 1", "0")]
+        if severity == "warning":
+            assert (would.verdict, lake.ingest("mine", tmp_path / name).findings) == ("warn", would.findings)
+            continue
+        assert would.verdict == "stop"
+        with pytest.raises(GateError, match="expected rows >= 1, got 0"):
+            lake.ingest("mine", tmp_path / name)
+    if severity == "critical":
+        verdicts = lake.catalog.table("verdicts").scan().filter(check="batch").collect()
+        assert verdicts.select("verdict", "evaluated", "admitted").rows() == [("stop", 0, 0)] * 2
+    assert lake.catalog.table("events").scan().collect().is_empty()

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,10 @@ class ShardSet:
         self._footers: dict[int, Footer] = {}
         for shard in self.manifest.shards:
             self._files.check(shard)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process reads footers itself: what reads their pages cannot be sent."""
+        return self.__dict__ | {"_footers": {}}
 
     @cached_property
     def chunk_samples(self) -> npt.NDArray[np.int64]:

@@ -61,7 +61,12 @@ class Jagged:
         return self.offsets[1:] - kept, kept
 
     def nested(self) -> AnyArray:
-        """(B, j) a torch nested tensor of jagged layout, on the same memory. After to_torch()."""
+        """(B, j) a torch nested tensor of jagged layout, on the same memory. After to_torch().
+
+        Raises:
+            FeedError: the values are no tensor.
+        """
+        _only_tensors(self.values)
         import torch
 
         return torch.nested.nested_tensor_from_jagged(self.values, self.offsets)
@@ -205,8 +210,13 @@ class Batch:
 
         Raises:
             MissingExtraError: torchrec is not installed.
-            FeedError: the fields are of different types: one tensor holds all their values.
+            FeedError: no field is named, one is not there or no tensor, or they are of different types: one tensor
+                holds all their values.
         """
+        for name in fields or ("",):
+            if name not in self.history:
+                raise FeedError("no such history field", expected=f"one of {', '.join(self.history)}", got=repr(name))
+            _only_tensors(self.history[name].values)
         try:
             from torchrec import KeyedJaggedTensor
         except ImportError as error:
@@ -269,3 +279,8 @@ class Batch:
         mask = rows >= 0
         mask[mask] = content.present[rows[mask]]
         return content, rows, mask
+
+
+def _only_tensors(values: AnyArray) -> None:
+    if isinstance(values, np.ndarray):
+        raise FeedError("only tensors make this", expected="tensors", got="NumPy arrays", hint="batch.to_torch() first")

@@ -3,8 +3,8 @@
 The grammar is Python's, cut down: names of columns, numbers, strings, True, False; `and`, `or`, `not`; comparisons,
 also chained; `in (…)`; `is None`; + - * / % and a conditional `a if c else b`. A string is compared with a column of
 strings, by == and != and `in` (words are stored as codes, which have no order and are no numbers), or stands for a time
-where it is compared with a column of times. A value that is missing makes what is computed of it
-missing (as in SQL; `and` and `or` look at the other side first), and what is missing does not hold.
+where it is compared with a column of times, or a day with one of dates. A value that is missing makes what is computed
+of it missing (as in SQL; `and` and `or` look at the other side first), and what is missing does not hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...schemas.errors import FeedError
-from ...schemas.times import TimeError, to_us
+from ...schemas.times import US_PER_DAY, TimeError, day_start_us, to_us
 from ...storage.shard_arrays import Values
 from ...storage.shard_manifest import Column
 
@@ -164,15 +164,17 @@ class Expression:
             words, word = self._vocabularies[name], str(node.value)
             # A word that no sample has is no word's code, and not that of a missing one either.
             return Known(np.asarray(words.index(word) if word in words else -2))
-        if name is not None and self._known[name].startswith("timestamp"):
+        kind = "" if name is None else self._known[name]
+        if kind.startswith(("timestamp", "date")):
             try:
-                return Known(np.asarray(to_us(str(node.value))))
+                text = str(node.value)
+                return Known(np.asarray(day_start_us(text) // US_PER_DAY if kind[0] == "d" else to_us(text)))
             except TimeError as error:
                 raise FeedError(error.what, where=repr(self.text), expected=error.expected, got=error.got) from None
         raise FeedError(
             "a string compared with what holds none",
             where=repr(self.text),
-            expected="a column of strings or times on the other side",
+            expected="a column of strings, times or dates on the other side",
             got=ast.unparse(other),
         )
 

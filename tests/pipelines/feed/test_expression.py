@@ -105,6 +105,17 @@ def test_small_integers_are_reckoned_with_as_large_ones() -> None:
         assert Expression("n * n > 0 and -n != n", {"n": kind}, {}).evaluate(column).true().all()
 
 
+def test_a_column_of_dates_is_compared_with_days() -> None:
+    known, types = {"born": Known(np.array([0, 365], dtype=np.int32))}, {"born": "date32[day]"}
+    assert Expression("born >= '1971-01-01'", types, {}).evaluate(known).true().tolist() == [False, True]
+    assert Expression("born in ('1970-01-01', '1999-01-01')", types, {}).evaluate(known).true().tolist() == [
+        True,
+        False,
+    ]
+    with pytest.raises(FeedError, match=r"not a day[\s\S]*where[\s\S]*born"):
+        Expression("born > '1971-01-01T12:00'", types, {})
+
+
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(FeedError, match=r"not an expression[\s\S]*a text such as '2'"):
         Expression(2, TYPES, WORDS)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from reclake.pipelines.feed import Batch, Feed, Jagged, Negatives, windows
 from reclake.pipelines.feed import feed as feeds
 from reclake.pipelines.feed.windows import Buffers
 from reclake.schemas.errors import FeedError, FeedStateError, ShardError
+from reclake.storage.shards import ShardSet
 
 POOL = 200  # several pools an epoch, so that batches cross from one to the next
 
@@ -427,6 +429,12 @@ def test_a_feed_without_the_compiled_loop_gives_the_same_windows(shards: Path, m
     [last] = feed_of(shards, batch_size=1000, rank=999, world_size=1000)
     assert len(last) == 0, "the samples do not go round"
     assert [jagged.values.tolist() for jagged in last.history.values()] == [[]] * 4
+
+
+def test_a_feed_of_an_open_set_is_sent_to_another_process_after_it_was_read(shards: Path) -> None:
+    feed = feed_of(ShardSet(shards))
+    next(batches := iter(feed))
+    assert contents(next(iter(pickle.loads(pickle.dumps(feed))))) == contents(next(batches))
 
 
 def test_lent_memory_is_used_again_only_when_nothing_refers_to_it() -> None:

@@ -136,6 +136,17 @@ def test_a_batch_goes_to_a_device_from_pinned_memory(shards: Path, feed_of: Fixt
     assert sent.history["item_id"].values.is_cuda
 
 
+def test_what_takes_tensors_says_so_of_arrays_and_of_fields_that_are_not_there(shards: Path, feed_of: Fixture) -> None:
+    pytest.importorskip("torchrec")
+    batch = next(iter(feed_of(shards)))
+    for make in (batch.history["item_id"].nested, lambda: batch.keyed_jagged("item_id")):
+        with pytest.raises(FeedError, match=r"to_torch\(\) first"):
+            make()
+    for fields in ((), ("item_id", "nope")):
+        with pytest.raises(FeedError, match=r"no such history field[\s\S]*one of item_id, event_type"):
+            batch.to_torch().keyed_jagged(*fields)
+
+
 def test_histories_become_a_keyed_jagged_tensor(shards: Path, feed_of: Fixture) -> None:
     pytest.importorskip("torchrec")
     batch = next(iter(feed_of(shards))).to_torch()

@@ -15,7 +15,7 @@ from ..schemas.errors import ReclakeError
 from ..storage.catalog import Catalog
 from . import resolving, sources
 from .ingest import BATCH_ROWS, admit_nothing, refused_reasons, rejected_rows, stamp_and_admit, target_of
-from .private import Shield
+from .private import Shield, hidden
 from .run import Run
 
 
@@ -52,7 +52,7 @@ def check(catalog: Catalog, contract: Contract, paths: Sequence[str | Path], *, 
     for path in sources.discover(paths).files:
         judged = len(found)
         for read_batch in sources.open_source(path, contract=contract, batch_rows=BATCH_ROWS).batches(0):
-            batch = read_batch if shield is None else shield.rows(read_batch)
+            batch = hidden(read_batch, contract, shield)
             try:
                 resolved = resolving.resolve(batch.frame, contract)
             except ReclakeError as error:

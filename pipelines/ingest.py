@@ -31,7 +31,7 @@ from .carried import Carried, recover, settle
 from .duplicates import held
 from .knowing import TIME, available, known_at
 from .learning import learnt
-from .private import Shield
+from .private import Shield, hidden
 from .references import referred
 from .refusal import refusal, refuse
 from .run import Run
@@ -137,7 +137,7 @@ def ingest(
             rows_before, no_rows = counts.rows, start == 0
             for found_batch in source.batches(start):
                 no_rows = False
-                batch = found_batch if shield is None else shield.rows(found_batch)
+                batch = hidden(found_batch, target.contract, shield)
                 batch_counts, unread = ingest_batch(target, batch, source_name=str(path), key=source.key, run=run)
                 counts = counts.plus(batch_counts)
                 ignored.update(unread)

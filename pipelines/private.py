@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ..quality.expectation import PERSONAL
 from ..schemas.avro import split_nullable
 from ..schemas.contract import Contract, Field
 from ..schemas.errors import ContractError
@@ -97,6 +98,22 @@ class Shield:
     def _hashed(self, values: pl.Series) -> pl.Series:
         assert self.key is not None
         return pseudonyms(values, self.key)
+
+
+def hidden(batch: SourceBatch, contract: Contract, shield: Shield | None) -> SourceBatch:
+    """Kernel: a batch as it may be seen. Of values that are kept, that is all but what is said of rows that do not
+    decode: nobody knows what in their texts is personal.
+    """
+    if shield is not None:
+        return shield.rows(batch)
+    if not (contract.personal and batch.undecodable):
+        return batch
+    told = {None, *contract.personal}
+    bad = (
+        replace(row, reason={**row.reason, "got": PERSONAL}) if row.reason["column"] in told else row
+        for row in batch.undecodable
+    )
+    return replace(batch, undecodable=tuple(bad))
 
 
 def hidden_since(

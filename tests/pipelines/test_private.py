@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import reclake
+from reclake.pipelines.check import check
 from reclake.pipelines.media import manifest as manifests
 from reclake.pipelines.private import Shield, columns_of
+from reclake.quality.expectation import PERSONAL
 from reclake.schemas.contract import Contract, parse, shipped
 from reclake.schemas.errors import ContractError, PiiKeyError
 from reclake.schemas.pii import Key, parse_keys, pseudonym
@@ -278,6 +280,22 @@ def content() -> Contract:
     mark = {"type": ["null", "long"], "default": None}
     schema["fields"] += [{"name": "uploader", "field-id": 90, "pii": "hash"} | mark, MARKED[1]]
     return parse("content", schema, policy={"kind": "content", "owner": "uploader"})
+
+
+def test_what_does_not_decode_of_a_contract_that_keeps_personal_values_is_no_example(tmp_path: Path) -> None:
+    schema = shipped("events").avro_schema
+    (tmp_path / "mine.avsc").write_text(json.dumps(schema | {"fields": [*schema["fields"], MARKED[2]]}))
+    (tmp_path / "mine.suite.json").write_text(json.dumps({"name": "mine", "expectations": []}))
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    lake.add_contract(tmp_path / "mine.avsc")
+    (tmp_path / "a.jsonl").write_text('{"town": "Ulm", oh\n')
+    would = check(lake.catalog, lake.catalog.contract("mine"), [tmp_path / "a.jsonl"])
+    did = lake.ingest("mine", tmp_path / "a.jsonl")
+    assert would.findings == did.findings
+    assert [(one.check, one.example) for one in did.findings] == [("decode", PERSONAL)]
+    row = lake.catalog.table("quarantine").scan().collect().row(0, named=True)
+    assert "Ulm" not in str(row["reasons"])
+    assert row["raw"] == b'{"town": "Ulm", oh'  # kept for its purpose, and for a replay
 
 
 def test_a_manifest_of_media_says_pseudonyms_only(tmp_path: Path) -> None:

@@ -129,16 +129,17 @@ class ShardWriter:
 
     def _store(self, rows: pa.Table) -> None:
         """Write a chunk to the open shard, and open one before where there is none."""
+        # Parquet has no struct without a field, which is what histories of no fields are.
+        rows = rows.select([f.name for f in rows.schema if not pa.types.is_struct(f.type) or f.type.num_fields])
         if self._writer is None:
-            assert self._schema is not None
             self._sink = pa.OSFile(str(self._folder / f"shard-{len(self.shards):05d}.parquet"), "wb")
             self._writer = pq.ParquetWriter(
                 self._sink,
-                self._schema,
+                rows.schema,
                 compression=self.compression,
                 compression_level=_LEVELS[self.compression],
                 use_dictionary=False,
-                column_encoding=_encodings(self._schema),
+                column_encoding=_encodings(rows.schema),
                 write_statistics=["user_id"],
                 write_page_checksum=True,
             )

@@ -12,7 +12,8 @@ A row of a shard:
 
     user_id, first_ordinal                      int64; the ordinal of the first event of the row's window
     history: struct<FIELD: list<...>>           the events [first_ordinal, max(seen)) of the user, oldest first; of long
-                                                windows the newest, and the rest in history_1, history_2: shard_layout
+                                                windows the newest, and the rest in history_1, history_2: shard_layout;
+                                                not there where the recipe has no history fields
     samples: struct<sample_id: list<int64> …>   the user's samples; `timeline[seen-L : seen]` is inside the window
 
 A user has several rows where that costs nothing (windows that do not touch) or keeps a chunk bounded (very many

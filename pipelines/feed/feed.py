@@ -374,6 +374,13 @@ def _check(given: Mapping[str, Any], manifest: Manifest) -> None:
     seeded = given["order"] != "stored" or given["negatives"] is not None
     if seeded and given["seed"] is None:
         raise FeedError("what is drawn needs a seed", expected='seed=7, or order="stored"', got="seed=None")
+    if given["negatives"] is not None and any(column.name == "logq" for column in manifest.samples):
+        raise FeedError(
+            "two columns of one name",
+            expected="no column logq in the set, where negatives give a batch one",
+            got="a label or feature logq",
+            hint="name it otherwise in the recipe",
+        )
     if given["order"] == "chronological" and not manifest.window_us:
         raise FeedError(
             "these shards do not follow time",

@@ -82,7 +82,7 @@ def select(shards: ShardSet, where: str | None, weight: str | None) -> Selection
     if where is None and weight is None:
         return None
     types = {"user_id": "int64"} | {c.name: c.type for c in shards.manifest.samples}
-    words_of = shards.manifest.vocabularies
+    words_of = _words(shards)
     where_holds, rate_of = (Expression("1" if text is None else text, types, words_of) for text in (where, weight))
     names = sorted({*where_holds.columns, *rate_of.columns} - {"user_id"})
     bounds = np.concatenate([[0], np.cumsum(shards.chunk_samples)]).astype(np.int64)
@@ -103,8 +103,13 @@ def select(shards: ShardSet, where: str | None, weight: str | None) -> Selection
 
 def _rates(chunk: Chunk, where: Expression, weight: Expression, shards: ShardSet) -> npt.NDArray[np.float32]:
     columns = {"user_id": Known(np.repeat(chunk.user_id, np.diff(chunk.sample_offsets)))}
-    columns |= known(chunk.samples, shards.manifest.vocabularies)
+    columns |= known(chunk.samples, _words(shards))
     chosen = np.broadcast_to(where.evaluate(columns).true(), len(columns["user_id"].values))
     rate = weight.evaluate(columns)
     values = rate.values if rate.valid is None else np.where(rate.valid, rate.values, np.nan)
     return np.where(chosen, values, 0).astype(np.float32)
+
+
+def _words(shards: ShardSet) -> dict[str, tuple[str, ...]]:
+    """The words of the samples' columns of strings: a label may have the name of a field of the history that is one."""
+    return {name: words for name, words in shards.manifest.vocabularies.items() if name in shards.manifest.features}

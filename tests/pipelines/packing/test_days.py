@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import reclake
-from reclake.schemas.errors import SamplesError, ShardError
+from reclake.schemas.errors import FeedError, SamplesError, ShardError
 from reclake.schemas.times import TimeError, to_us
 from reclake.storage.shards import ShardSet
 
@@ -105,6 +105,32 @@ def test_samples_of_two_versions_of_a_recipe_are_not_packed_as_one_set(days: rec
     days.samples("mine", day="2022-04-15")
     days.pin("whole")
     assert days.pack("mine", pin="whole", out=tmp_path / "out").samples > 0
+
+
+def test_labels_and_histories_of_any_names_are_packed_and_fed(days: reclake.Lake, tmp_path: Path) -> None:
+    """No history at all; a label by the name of a history field of strings, or of a column that negatives add."""
+    for name, label, fields in [("none", "shown", []), ("words", "event_type", ["event_type"]), ("q", "logq", [])]:
+        document = {
+            "name": name,
+            "exposure": "exposure",
+            "labels": {label: {"event_type": "click"}},
+            "history": {"length": 4, "fields": fields},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        days.samples(tmp_path / f"{name}.json", day="2022-04-16")
+        days.pin(name)
+        days.pack(name, pin=name, out=tmp_path / name)
+        given: dict[str, Any] = {"batch_size": 5, "seed": 1, "where": f"{label} == 0", "deduplicate": True}
+        packed = reclake.Feed(tmp_path / name, **given)
+        for batch, pinned in zip(packed, days.feed(name, pin=name, **given), strict=True):
+            assert [*batch.history] == [*pinned.history] == fields
+            assert batch["sample_id"].tolist() == pinned["sample_id"].tolist()
+            assert not batch[label].any()
+        if label == "logq":
+            with pytest.raises(FeedError, match="two columns of one name"):
+                reclake.Feed(tmp_path / name, **given, negatives=reclake.Negatives("uniform", 2))
+    words = reclake.Feed(tmp_path / "words", batch_size=5, seed=1, events="event_type == 'exposure'")
+    assert next(iter(words)).event_count == 20
 
 
 def test_a_set_without_a_sample_is_refused_with_the_reason(tmp_path: Path) -> None:

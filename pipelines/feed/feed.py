@@ -267,8 +267,8 @@ class Feed:
         return orders.step_count(position, samples, self._batch_size, self._world_size, self._remainder)
 
     def _moved(self, epoch: int, position: int) -> tuple[int, int]:
-        """The place; at the end of an epoch that is the start of the next."""
-        return (epoch, position) if self._steps_left(epoch, position) else (epoch + 1, 0)
+        """The place; at the end of an epoch that is the start of the next, also of one of which nothing is selected."""
+        return (epoch, position) if position == 0 or self._steps_left(epoch, position) else (epoch + 1, 0)
 
     def _batches(self, run: int) -> Iterator[Batch]:
         if not self._steps_left(self._epoch, self._position):  # an epoch of which nothing was selected

@@ -54,6 +54,10 @@ def test_a_loader_goes_behind_an_epoch_of_which_nothing_is_selected(shards: Path
     empty = next(epoch for epoch in range(99) if feed.set_epoch(epoch) or feed.samples == 0)
     assert list(feed.torch_loader(1)) == []
     assert feed.epoch == empty + 1
+    alone, loaded = (feed_of(shards, where="sample_id < 1003", weight="0.4") for _ in range(2))
+    for epoch in range(empty + 2):
+        assert alone.epoch == loaded.epoch == epoch
+        assert len(list(alone)) == len(list(loaded.torch_loader(1)))
 
 
 def test_a_loader_is_resumed_in_the_middle_with_other_workers(shards: Path, feed_of: Fixture, ids: Fixture) -> None:

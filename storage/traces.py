@@ -1,8 +1,8 @@
 """Traces of identifiers in files: Parquet decoded column by column, everything else byte by byte.
 
 Two kinds are told apart. An `identifier` is certain: a value of a column that holds users, or the eight bytes of an id
-so large that chance does not make them. A `text` is the id's decimal digits as a whole number somewhere in a text: for
-a short id that may be a count or a price, for a long one it is the user.
+such that chance does not make them. A `text` is the id's decimal digits as a whole number somewhere in a text, or in
+a column that does not hold users: for a short id that may be a count or a price, for a long one it is the user.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 FORGOTTEN = b"(forgotten)"
 _LARGE = 1 << 24  # smaller ids are five zero bytes or more: found in any file
+_TELLING = 4  # bytes of an id that are neither 0 nor 255, as fill numbers and files everywhere
 _PIECE = 16 << 20  # bytes of a file in memory at once
 _GROUPS = 8  # row groups of a Parquet file in memory at once
 _FEW = 16  # ids that are looked for one by one
@@ -78,6 +79,12 @@ class Wanted:
     def certain(self) -> Wanted:
         """Those of them that chance does not make: large ids, and pseudonyms."""
         return Wanted(self.large.tolist(), self._pseudonyms)
+
+    @property
+    def telling(self) -> Wanted:
+        """Those whose eight bytes chance does not make, as it does those of 2**24 or 2**63 - 1."""
+        octets = self.large.astype("<i8").view(np.uint8).reshape(-1, 8)
+        return Wanted(self.large[((octets != 0) & (octets != 255)).sum(axis=1) >= _TELLING].tolist())
 
     def in_bytes(self, data: bytes) -> int:
         """How many of the ids' decimal forms and pseudonyms there are, each as a whole word."""
@@ -135,8 +142,10 @@ def traces(path: Path, name: str, wanted: Wanted, columns: Collection[str]) -> l
     else:
         found = [Trace(name, "raw bytes", "text", count) for count in [_raw(path, wanted.in_bytes, wanted)] if count]
     integers = _raw(path, wanted.as_integers, wanted)
-    kind: Kind = "text" if integers and _is_told(path, found) else "identifier"
-    return found + ([Trace(name, "raw bytes", kind, integers)] if integers else [])
+    if not integers:
+        return found
+    certain = not _is_told(path, found) and _raw(path, wanted.telling.as_integers, wanted) > 0
+    return [*found, Trace(name, "raw bytes", "identifier" if certain else "text", integers)]
 
 
 def _is_told(path: Path, found: Sequence[Trace]) -> bool:

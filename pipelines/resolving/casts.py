@@ -9,6 +9,7 @@ integers as floats). A time finer than its field (nanoseconds into microseconds)
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -343,8 +344,7 @@ def _regroup(lists: pl.Series, inner: Cast, items: AvroType, target: pl.DataType
 
 
 def _records(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> tuple[pl.Series, pl.Series]:
-    by_row = values.dtype == pl.String  # each record names its own fields
-    if by_row:
+    if values.dtype == pl.String:
         values = from_json_text(values, _as_text(schema))
     if not isinstance(values.dtype, pl.Struct):
         return cannot(values, target)
@@ -352,10 +352,10 @@ def _records(values: pl.Series, schema: dict[str, Any], target: pl.DataType) -> 
     fits, parts = _constant(True, len(values)), []
     for field in schema["fields"]:
         names = [name for name in (field["name"], *field.get("aliases", ())) if name in have]
-        if names:
-            found = [values.struct.field(name) for name in (names if by_row else names[:1])]
-            part = cast(pl.select(pl.coalesce(found)).to_series(), field["type"])
-            made, bad = part.values, part.bad
+        if names:  # each record names its own fields: there may be some of old writers and some of new ones
+            found = [cast(values.struct.field(name), field["type"]) for name in names]
+            made = pl.select(pl.coalesce([one.values for one in found])).to_series()
+            bad = functools.reduce(operator.or_, [one.bad for one in found])
         elif "default" in field or split_nullable(field["type"])[1]:
             made, bad = cast(pl.Series([None] * len(values), dtype=pl.Null), field["type"]).values, ~fits & False
         else:

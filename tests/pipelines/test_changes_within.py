@@ -94,3 +94,41 @@ def test_a_plan_says_which_default_rows_read_within_a_field(lake: Lake) -> None:
     assert told["list"] == "list: array of record of (id: int, count: int = 7)"
     assert told["map"] == "map: map of (record of (c: int, q: int or null, null) or null)"
     assert stored[-1].fields == ()
+
+
+def test_rows_of_old_and_new_writers_stand_in_one_file_and_each_record_names_its_own_fields(tmp_path: Path) -> None:
+    def record(name: str) -> dict[str, Any]:
+        fields = [{"name": "os", "type": "string"}, {"name": "w", "type": ["null", "int"], "default": None}]
+        return {"type": "record", "name": name, "fields": fields}
+
+    types = {
+        "one": record("a"),
+        "many": {"type": "array", "items": record("b")},
+        "by": {"type": "map", "values": record("c")},
+        "deep": {"type": "record", "name": "d", "fields": [{"name": "in", "type": record("e")}]},
+    }
+    lake = Lake.create(tmp_path / "lake", buckets=1)
+    events = contracts.shipped("events").avro_schema
+    fields = [{"name": name, "type": type_, "field-id": 101 + n} for n, (name, type_) in enumerate(types.items())]
+    lake.evolve(contracts.parse("mine", events | {"fields": [*events["fields"][:6], *fields]}))
+    renames = [
+        RenameField(f"{path}.{old}", new)
+        for path in ("one", "many[]", "by{}", "deep.in")
+        for old, new in (("os", "system"), ("w", "width"))
+    ]
+    lake.evolve(changed(lake.catalog.contract("mine"), renames))
+    told = {"old": {"os": "x", "w": 3}, "new": {"system": "y", "width": 4}, "null": {"system": "z", "width": None}}
+    row = {"user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10, "available_at": 10}
+    rows = [
+        row | {"event_id": name, "one": one, "many": [one, *told.values()], "by": {"k": one}, "deep": {"in": one}}
+        for name, one in told.items()
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lake.ingest("mine", tmp_path / "a.jsonl").admitted == 3
+    read = {"old": {"system": "x", "width": 3}, "new": told["new"], "null": told["null"]}
+    found = lake.scan("events").select("event_id", *types).collect().to_dicts()
+    assert len(found) == 3
+    for each in found:
+        one = read[each["event_id"]]
+        assert (each["one"], each["deep"], dict(each["by"])) == (one, {"in": one}, {"k": one})
+        assert each["many"] == [one, *read.values()]

@@ -382,6 +382,22 @@ def test_events_of_others_that_name_a_forgotten_user_stay_and_the_receipt_lists_
     assert user == 77 or {"column creator", "raw bytes"} <= {trace.place for trace in receipt.texts_found}
 
 
+@pytest.mark.parametrize("user", [-(2**40), 2**40, 2**63 - 1, 1 - 2**63, FIRST])
+def test_bytes_that_chance_makes_hold_no_erasure_up(tmp_path: Path, user: int) -> None:
+    lake = reclake.Lake.create(tmp_path / "lake", buckets=2)
+    given = [row | {"user_id": n % 3 or user} for n, row in enumerate(rows(1))]
+    lake.ingest("events", write(tmp_path / "events.jsonl", given), run=at(NOW))
+    lake.catalog.blobs.put(b"a picture " + user.to_bytes(8, "little", signed=True))
+    if user == FIRST:
+        with pytest.raises(ErasureError, match="still there"):
+            lake.forget([user], run=at(NOW))
+        return
+    receipt = lake.forget([user], run=at(NOW))
+    assert receipt is not None
+    assert any(trace.path.startswith("blobs/") for trace in receipt.texts_found)
+    assert lake.scan("events").filter(user_id=user).collect().is_empty()
+
+
 @pytest.mark.parametrize(
     ("raw", "taken"),
     [

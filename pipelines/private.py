@@ -6,6 +6,9 @@ that does not decode, or whose value cannot be hashed, keeps its place and its r
 
 from __future__ import annotations
 
+import functools
+import json
+import operator
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -117,12 +120,12 @@ def hidden(batch: SourceBatch, contract: Contract, shield: Shield | None) -> Sou
 
 
 def hidden_since(
-    catalog: Catalog, contract: Contract, frame: pl.DataFrame, versions: pl.Series
+    catalog: Catalog, contract: Contract, frame: pl.DataFrame, rows: pl.DataFrame
 ) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
     """Quarantined rows with what was marked after they were quarantined hidden too, and which of them could be.
 
     Args:
-        versions: the contract's version that each row was quarantined by; what it hashed then stays as it is.
+        rows: `raw` and `contract_version` of each; what the version that quarantined a row hashed stays as it is.
 
     Raises:
         PiiKeyError: there is something to hash, and no key.
@@ -132,15 +135,37 @@ def hidden_since(
         return frame, fits
     columns = columns_of(contract)
     frame = frame.drop(columns.dropped & set(frame.columns))
-    known = {version: columns_of(catalog.contract(contract.name, version)) for version in versions.unique()}
     for name, kind in columns.hashed.items():
-        clear = versions.is_in([version for version, then in known.items() if name not in then.hashed])
-        if name in frame.columns and clear.any():
+        clear = _in_the_clear(catalog, contract, rows, name) if name in frame.columns else pl.Series([False])
+        if clear.any():
             done = cast(frame[name], kind)
             hashed = pseudonyms(done.values, keys.current(catalog.root))
             frame = frame.with_columns(pl.select(pl.when(clear).then(hashed).otherwise(done.values).alias(name)))
             fits &= ~(clear & done.bad).to_numpy()
     return frame.filter(fits), fits
+
+
+def _in_the_clear(catalog: Catalog, contract: Contract, rows: pl.DataFrame, column: str) -> pl.Series:
+    """Which quarantined rows give a column's value by a name that was not hashed when they were quarantined. Without a
+    mapping a field's column holds what rows give by the names that it had before, too.
+    """
+    names: tuple[str, ...] = (column,)
+    if contract.mapping is None:
+        names += next(field.aliases for field in contract.fields if field.name == column)
+    clear = np.zeros(rows.height, dtype=bool)
+    for version in rows["contract_version"].unique():
+        hashed = columns_of(catalog.contract(contract.name, version)).hashed
+        unmarked = [name for name in names if name not in hashed]
+        here = rows["contract_version"] == version
+        if unmarked and len(unmarked) < len(names):  # it was renamed since: which of its names does a row give?
+            some = [rows["raw"].bin.contains(f'"{name}"'.encode()) for name in unmarked]
+            here &= functools.reduce(operator.or_, some)
+            for place in here.arg_true():
+                given = json.loads(rows["raw"][place])
+                clear[place] = next((name for name in names if given.get(name) is not None), column) in unmarked
+        elif unmarked:
+            clear |= here.to_numpy()
+    return pl.Series(clear)
 
 
 def columns_of(contract: Contract) -> Columns:

@@ -34,7 +34,7 @@ def _of_contract(catalog: Catalog, contract: Contract, rows: pl.DataFrame) -> li
     values: list[dict[str, Any] | None] = [None] * rows.height
     frame, bad = sources.raw_to_frame(rows["raw"].to_list(), contract)
     readable = np.setdiff1d(np.arange(rows.height), np.asarray(bad, dtype=np.int64))
-    frame, fits = hidden_since(catalog, contract, frame, rows["contract_version"].gather(readable))
+    frame, fits = hidden_since(catalog, contract, frame, rows[readable])
     readable = readable[fits]
     for place, row in zip(readable.tolist(), frame.iter_rows(named=True), strict=True):
         values[place] = _present(row)

@@ -151,7 +151,7 @@ def _read_again(target: Target, ids: pl.Series) -> _Read:
     rows = still.sort(_OLDEST).collect()
     frame, bad = sources.raw_to_frame(rows["raw"].to_list(), target.contract)
     readable = np.setdiff1d(np.arange(rows.height), np.asarray(bad, dtype=np.int64))
-    frame, fits = hidden_since(target.catalog, target.contract, frame, rows["contract_version"].gather(readable))
+    frame, fits = hidden_since(target.catalog, target.contract, frame, rows[readable])
     readable = readable[fits]
     resolved = resolving.resolve(frame, target.contract)
     emits = emits_now(target.catalog, target.contract, rows[readable]).to_frame()

@@ -159,6 +159,23 @@ def test_a_row_quarantined_before_its_field_was_marked_is_hashed_when_it_is_repl
     assert lake.catalog.table("events").scan().collect()["user_id"].to_list() == [pseudonym(FIRST + 2, KEY)]
 
 
+def test_a_field_renamed_while_rows_wait_keeps_their_pseudonyms_and_hashes_what_was_in_the_clear(
+    lake: reclake.Lake, tmp_path: Path
+) -> None:
+    waiting = [row | {"event_id": f"w{n}", "event_type": "view", "town": "Ulm"} for n, row in enumerate(rows(3))]
+    waiting[1]["mail"] = "new@example.org"  # no field is called so yet: it stands in the raw row as it is
+    lake.ingest("mine", write(tmp_path / "in.jsonl", waiting))
+    write_contract(tmp_path, ["click", "view"])
+    renamed = record()
+    next(field for field in renamed["fields"] if field["name"] == "email").update(name="mail", aliases=["email"])
+    (tmp_path / "mine.avsc").write_text(json.dumps(renamed))
+    lake.add_contract(tmp_path / "mine.avsc")
+    assert lake.replay("mine").admitted == 3
+    events = lake.scan("events").filter(pl.col("event_id").str.starts_with("w")).sort("event_id").collect()
+    given = {"w0": "anna0@example.org", "w1": "new@example.org", "w2": "anna2@example.org"}
+    assert dict(events.select("event_id", "mail").rows()) == {n: pseudonym(mail, KEY) for n, mail in given.items()}
+
+
 def test_without_a_key_nothing_is_read(lake: reclake.Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(keys.VARIABLE)
     with pytest.raises(PiiKeyError, match="RECLAKE_PII_KEY"):

@@ -6,14 +6,14 @@ one when what it holds changes its type; a rename keeps the column. See docs/adr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import pyarrow as pa
 
 from .avro import AvroType, to_arrow
 from .changes import type_told
-from .contract import REQUIRED, Contract, Field
+from .contract import REQUIRED, RESERVED, Contract, Field
 from .errors import ContractError
 from .rulings import reads_exactly
 
@@ -42,13 +42,17 @@ def placed(contract: Contract, versions: Sequence[Contract], others: Sequence[Co
     own = {f.column for version in versions for f in version.fields}
     # Names of fields that have their column elsewhere are no column for another: a reader would be led astray.
     taken = own | set(kept.values()) | {f.name for f in contract.fields if f.id in kept}
+    columns = {field.column for other in others for field in other.fields}
     for field in contract.fields:
         if field.id not in kept:
             base = last[field.id].column.partition("__v")[0] if field.id in last else field.name
             kept[field.id] = next(
                 name
                 for name in _names(base, contract.version)
-                if name not in taken and _fits(table, name, field.arrow) and _agree(others, name, field.arrow)
+                if name not in taken
+                and _apart(name, {*taken, *table.names, *columns, *RESERVED})
+                and _fits(table, name, field.arrow)
+                and _agree(others, name, field.arrow)
             )
             taken.add(kept[field.id])
     return contract.stored_in(kept)
@@ -145,6 +149,11 @@ def same_type(a: pa.DataType, b: pa.DataType) -> bool:
 
 def _holds(was: pa.Field, now: pa.Field) -> bool:
     return same_type(stored_type(was.type, where=was.name), stored_type(now.type, where=now.name))
+
+
+def _apart(name: str, columns: Iterable[str]) -> bool:
+    """Whether no other column has the name but for case: to Delta tables, and many who read them, that is the same."""
+    return not any(name != column and name.lower() == column.lower() for column in columns)
 
 
 def _fits(table: pa.Schema, name: str, field: pa.Field) -> bool:

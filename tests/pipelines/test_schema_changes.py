@@ -491,27 +491,3 @@ def test_writers_with_the_old_and_the_new_schema_append_at_the_same_time_and_bot
     by = rows.group_by(pl.col("event_id").str.split("-").list.first(), "contract").len().sort("event_id").rows()
     assert by == [("late", "mine/2", 100), ("new", "mine/2", 100), ("old", "mine/1", 100)]
     plain_readers_open(lake)
-
-
-def test_names_that_differ_in_case_alone_have_columns_of_their_own(lake: Lake, tmp_path: Path) -> None:
-    added = [
-        field_of(name, "int", default=0, **{"field-id": 50 + n}) for n, name in enumerate(("TAB", "Tab", "Bucket"))
-    ]
-    evolve(lake.catalog, changed(lake.catalog.contract("mine"), added))
-    lake.evolve(
-        contracts.parse(
-            "other", {"type": "record", "name": "other", "fields": [*FIELDS[:6], FIELDS[15] | {"name": "N"}]}
-        )
-    )
-    row = {"event_id": "case", "user_id": 1, "item_id": 2, "event_type": "view", "event_time": 10, "tab": 1}
-    (tmp_path / "case.jsonl").write_text(json.dumps(row | {"TAB": 2, "Tab": 3, "Bucket": 4}))
-    (tmp_path / "other.jsonl").write_text(json.dumps(row | {"event_id": "other", "N": 5}))
-    assert lake.ingest("mine", tmp_path / "case.jsonl").admitted == 1
-    assert lake.ingest("other", tmp_path / "other.jsonl").admitted == 1
-    names = ("tab", "TAB", "Tab", "Bucket", "N")
-    rows = (
-        lake.scan("events").filter(pl.col("event_id").is_in(["case", "other"])).sort("event_id").select(names).collect()
-    )
-    assert rows.rows() == [(1, 2, 3, 4, None), (None, None, None, None, 5)]
-    files = [str(path) for path in lake.catalog.table("events").files()]
-    assert duckdb.sql(f"select * from read_parquet({files!r}, union_by_name = true)").fetchall()
